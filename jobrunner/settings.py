@@ -1,0 +1,68 @@
+"""The settings, read from the environment once and validated.
+
+Nothing else reads the environment. Times are in seconds where the name says so.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from jobrunner.errors import SettingsError
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read ``30d``, ``12h``, ``90m``, ``45s`` or ``2w``.
+
+    :raises ValueError: when it is anything else.
+    """
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", str(value).strip())
+    if not match:
+        raise ValueError("should be a number and a unit, like 30d, 12h, 90m or 45s")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class Settings(BaseModel):
+    """What the environment says, with defaults. Each alias is the variable's name."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    database_url: str | None = Field(None, alias="DATABASE_URL")
+    listen_url: str | None = Field(None, alias="JOBRUNNER_LISTEN_URL")
+    home: Path = Field(Path(".jobrunner"), alias="JOBRUNNER_HOME")
+    host: str = Field("127.0.0.1", alias="HOST", min_length=1)
+    port: int = Field(8000, alias="PORT", ge=1, le=65535)
+    workers: int = Field(2, alias="JOBRUNNER_WORKERS", ge=1, le=1024)
+    mock_delay_seconds: float = Field(5, alias="MOCK_DELAY_SECONDS", ge=0, le=86400)
+    lease_seconds: float = Field(30, alias="JOBRUNNER_LEASE_SECONDS", ge=2, le=86400)
+    poll_seconds: float = Field(1, alias="JOBRUNNER_POLL_SECONDS", ge=0.05, le=60)
+    grace_seconds: float = Field(25, alias="JOBRUNNER_GRACE_SECONDS", ge=0, le=86400)
+    max_result_bytes: int = Field(262_144, alias="JOBRUNNER_MAX_RESULT_BYTES", ge=64, le=67_108_864)
+    retention: Duration = Field(timedelta(days=30), alias="JOBRUNNER_RETENTION")
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read and validate the settings; a variable that is set but empty counts as unset.
+
+    :raises SettingsError: naming each variable that is wrong, never its value.
+    """
+    names = [field.alias for field in Settings.model_fields.values() if field.alias]
+    given = {name: environ[name] for name in names if environ.get(name)}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        faults = (f"{fault['loc'][0]}: {_plain(fault['msg'])}" for fault in error.errors())
+        raise SettingsError("; ".join(faults)) from None
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Input ")

@@ -1,0 +1,122 @@
+"""The tests' words for what they do: add a job, wait for a fact, move time."""
+
+import json
+from collections.abc import Callable
+from threading import Event
+from time import monotonic
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+# login: its roles; the first is what it acts as (alter role … set role).
+LOGINS = {
+    "web_login": ["job_web"],
+    "runner_login": ["job_runner", "job_janitor"],
+    "janitor_login": ["job_janitor"],
+}
+
+POSITIVE = {"sentiment": "positive", "confidence": 0.95}
+ERROR = {"code": "model_error", "message": "it broke", "retryable": True}
+
+T = TypeVar("T")
+
+
+def login_url(url: str, login: str) -> str:
+    """The same database for another login, whose password is its name."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{login}:{login}@{parts.hostname}:{parts.port}"))
+
+
+def wait_for(fact: Callable[[], T], what: str, seconds: float = 15) -> T:
+    """Wait until ``fact()`` is true and return it."""
+    deadline = monotonic() + seconds
+    pause = Event()
+    while not (value := fact()):
+        if monotonic() > deadline:
+            raise AssertionError(f"after {seconds} s still not: {what}")
+        pause.wait(0.01)
+    return value
+
+
+class Jobs:
+    """The table ``job`` in the hands of its owner."""
+
+    def __init__(self, db: psycopg.Connection[Any]) -> None:
+        self.db = db
+
+    def add(
+        self,
+        text: str = "I love it",
+        *,
+        status: str = "pending",
+        model: str = "sentiment",
+        priority: int = 0,
+        attempt: int | None = None,
+        max_attempts: int = 3,
+        claimed_by: str = "somebody",
+        created: str = "0 s",
+        finished: str = "0 s",
+        due_in: str = "0 s",
+    ) -> UUID:
+        """Insert a job in any state; ``created`` and ``finished`` are ages."""
+        started = status in ("processing", "completed")
+        row = self.db.execute(
+            """
+            insert into job (
+                model, input, priority, status, attempt, max_attempts, run_at,
+                claimed_by, lease_token, created_at, started_at, finished_at, result, error
+            )
+            values (
+                %(model)s, %(input)s, %(priority)s, %(status)s, %(attempt)s, %(max_attempts)s,
+                clock_timestamp() + %(due_in)s::interval,
+                case when %(status)s <> 'pending' then %(claimed_by)s end,
+                case when %(status)s = 'processing' then gen_random_uuid() end,
+                clock_timestamp() - %(created)s::interval,
+                case when %(started)s then clock_timestamp() - %(finished)s::interval end,
+                case when %(final)s then clock_timestamp() - %(finished)s::interval end,
+                %(result)s, %(error)s
+            )
+            returning id
+            """,
+            {
+                "model": model,
+                "input": json.dumps({"text": text}),
+                "priority": priority,
+                "status": status,
+                "attempt": int(status != "pending") if attempt is None else attempt,
+                "max_attempts": max_attempts,
+                "due_in": due_in,
+                "claimed_by": claimed_by,
+                "created": created,
+                "started": started,
+                "finished": finished,
+                "final": status in ("completed", "failed"),
+                "result": json.dumps(POSITIVE) if status == "completed" else None,
+                "error": json.dumps(ERROR) if status == "failed" else None,
+            },
+        ).fetchone()
+        assert row
+        return UUID(str(row[0]))
+
+    def get(self, job_id: UUID | str) -> dict[str, Any]:
+        """The row of a job by column."""
+        with self.db.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute("select * from job where id = %s", [job_id]).fetchone()
+        assert row, f"no job {job_id}"
+        return row
+
+    def status(self, job_id: UUID | str) -> str:
+        return str(self.get(job_id)["status"])
+
+    def count(self, status: str | None = None) -> int:
+        query = "select count(*) from job where %(status)s::text is null or status = %(status)s"
+        row = self.db.execute(query, {"status": status}).fetchone()
+        return int(row[0]) if row else 0
+
+    def wait(self, job_id: UUID | str, status: str, seconds: float = 15) -> dict[str, Any]:
+        """Wait until the job has that status; return its row."""
+        wait_for(lambda: self.status(job_id) == status, f"job {job_id} is {status}", seconds)
+        return self.get(job_id)
