@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import psycopg
 
@@ -307,13 +308,11 @@ def _identity(binaries: Path, home: Path) -> Identity:
 def _runs(identity: Identity, binaries: Path, home: Path) -> bool:
     script = 'cd "$1" && exec "$2" --version'
     command = [*identity.prefix, "sh", "-c", script, "sh", str(home), str(binaries / "postgres")]
-    done = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_become(identity)
-    )
-    return done.returncode == 0
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return bool(subprocess.run(command, **quiet, **_become(identity)).returncode == 0)
 
 
-def _become(identity: Identity) -> dict[str, object]:
+def _become(identity: Identity) -> dict[str, Any]:
     if identity.user is None:
         return {}
     return {

@@ -66,3 +66,21 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def _plain(message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+# What a worker must not see: the way into the database.
+SECRET_VARIABLES = re.compile(r"DATABASE_URL|JOBRUNNER_LISTEN_URL|PG[A-Z]+")
+
+
+def worker_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give the environment without what leads into the database."""
+    return {
+        name: value for name, value in environ.items() if not SECRET_VARIABLES.fullmatch(name)
+    }
+
+
+def child_environment(
+    changes: Mapping[str, str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Give the environment with changes, for a service of this project."""
+    return {**environ, **changes}

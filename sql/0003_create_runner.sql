@@ -22,7 +22,6 @@ create table runner (
     lost_at timestamptz,
 
     sleeping boolean not null default false,
-    busy_workers smallint not null default 0,
     ready_workers smallint not null default 0,
     completed bigint not null default 0,
     failed bigint not null default 0,
@@ -73,7 +72,6 @@ comment on column runner.lost_at is
     'When another runner found it dead; its jobs were rescued, and it works on under a new id if it lives.';
 comment on column runner.sleeping is
     'Has a free worker and found nothing to claim: wants a notification at the next insert.';
-comment on column runner.busy_workers is 'Workers that ran a job at the last heartbeat.';
 comment on column runner.ready_workers is 'Workers whose model was loaded at the last heartbeat.';
 comment on column runner.completed is 'Jobs completed since started_at.';
 comment on column runner.failed is 'Attempts failed since started_at.';

@@ -9,7 +9,6 @@ select
     date_trunc('second', now() - queue.oldest_pending) as oldest_pending_age,
     crew.runners,
     crew.workers,
-    crew.busy_workers,
     crew.jobs_per_second
 from model
 left join (
@@ -27,7 +26,6 @@ cross join lateral (
     select
         count(*) as runners,
         coalesce(sum(runner.workers), 0) as workers,
-        coalesce(sum(runner.busy_workers), 0) as busy_workers,
         round(coalesce(sum(runner.jobs_per_second), 0)::numeric, 2) as jobs_per_second
     from runner
     where
@@ -42,32 +40,42 @@ comment on view queue_health is
 
 create view runner_overview as
 select
-    id as runner,
+    runner.id as runner,
     case
-        when lost_at is not null then 'lost'
-        when heartbeat_at + lease < now() then 'silent'
-        when stop_requested_at is not null then 'stopping'
-        when ready_workers = 0 then 'starting'
-        when busy_workers > 0 then 'working'
+        when runner.lost_at is not null then 'lost'
+        when runner.heartbeat_at + runner.lease < now() then 'silent'
+        when runner.stop_requested_at is not null then 'stopping'
+        when runner.ready_workers = 0 then 'starting'
+        when held.jobs > 0 then 'working'
         else 'idle'
     end as state,
-    host,
-    pid,
-    models,
-    workers,
-    ready_workers as ready,
-    busy_workers as busy,
-    date_trunc('second', now() - heartbeat_at) as last_heartbeat_ago,
-    date_trunc('second', now() - started_at) as up_for,
-    completed,
-    failed,
-    round(jobs_per_second::numeric, 2) as jobs_per_second,
-    round(inference_seconds::numeric, 3) as inference_seconds
+    runner.host,
+    runner.pid,
+    runner.models,
+    runner.workers,
+    runner.ready_workers as ready,
+    coalesce(held.jobs, 0) as busy,
+    date_trunc('second', now() - runner.heartbeat_at) as last_heartbeat_ago,
+    date_trunc('second', now() - runner.started_at) as up_for,
+    runner.completed,
+    runner.failed,
+    round(runner.jobs_per_second::numeric, 2) as jobs_per_second,
+    round(runner.inference_seconds::numeric, 3) as inference_seconds
 from runner
-order by started_at, id;
+left join (
+    select
+        job.claimed_by,
+        count(*) as jobs
+    from job
+    where
+        job.finished_at is null
+        and job.status = 'processing'
+    group by job.claimed_by
+) as held on runner.id = held.claimed_by
+order by runner.started_at, runner.id;
 
 comment on view runner_overview is
-    'One row a runner: its state, workers, last heartbeat, and what it has done since it started.';
+    'One row a runner: its state, workers, jobs in hand, last heartbeat, and what it has done since it started.';
 
 create view recent_failure as
 select

@@ -1,0 +1,312 @@
+"""The command ``jobrunner``: reads arguments, prints, sets the exit code; nothing more."""
+
+import sys
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import click
+import psycopg
+
+from jobrunner import (
+    control,
+    database,
+    heartbeat,
+    janitor,
+    log,
+    migrations,
+    psql,
+    queue,
+    runner,
+    tables,
+    up,
+)
+from jobrunner.errors import JobrunnerError, SchemaMissing
+from jobrunner.settings import Settings, load, parse_duration
+from jobrunner.signals import StopSignals
+from jobrunner.workers import ModelSpec
+
+RUNNER_ROLE = "job_runner"
+STATUSES = ["pending", "processing", "completed", "failed"]
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Commands(click.Group):
+    """A group whose errors are one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except psycopg.errors.UndefinedTable:
+            raise click.ClickException(str(SchemaMissing())) from None
+        except psycopg.Error as error:
+            raise click.ClickException(f"the database: {database.first_line(error)}") from None
+        except JobrunnerError as error:
+            raise click.ClickException(str(error)) from None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A number and a unit: 7d, 12h, 30m, 45s."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+class ModelOption(click.ParamType[tuple[str, str]]):
+    """NAME=IMPLEMENTATION."""
+
+    name = "name=implementation"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, implementation = str(value).partition("=")
+        if not equals or not name or not implementation:
+            self.fail("should look like sentiment=mock or NAME=package.module:Class", param, ctx)
+        return name, implementation
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="jobrunner", message="jobrunner %(version)s")
+def main() -> None:
+    """Run ML models behind a PostgreSQL queue.
+
+    Settings come from the environment; DATABASE_URL says where the database is. Without it,
+    the embedded PostgreSQL that `jobrunner up` runs in JOBRUNNER_HOME is used.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage.
+    """
+
+
+@main.command("up")
+def up_command() -> None:
+    """Start database, web and a runner here, until Ctrl-C.
+
+    Without DATABASE_URL an embedded PostgreSQL is started in JOBRUNNER_HOME (.jobrunner);
+    its data stays. The first Ctrl-C or SIGTERM lets running jobs finish, the second stops
+    at once.
+
+    \b
+    Example:
+        PORT=8080 MOCK_DELAY_SECONDS=1 jobrunner up
+    """
+    log.set_up()
+    up.run(load(), click.echo)
+
+
+@main.command()
+@click.option("--status", "show_status", is_flag=True, help="Show what is applied; change nothing.")
+@as_json
+def migrate(show_status: bool, as_json: bool) -> None:
+    """Bring the tables up to date, or show what is applied.
+
+    Several may start at once: one works, the others wait.
+
+    \b
+    Example:
+        jobrunner migrate --status
+    """
+    with database.connect(database.url_of(load())) as connection:
+        if not show_status:
+            done = migrations.migrate(connection)
+        found = migrations.status(connection)
+    rows = [
+        {"version": f"{m.version:04d}", "name": m.name, "applied_at": m.applied_at} for m in found
+    ]
+    if as_json:
+        click.echo(tables.to_json(rows))
+    elif show_status:
+        click.echo(tables.table(rows))
+    else:
+        names = ", ".join(f"{m.version:04d}_{m.name}" for m in done)
+        click.echo(f"Applied {names}." if done else "Nothing to apply: the schema is up to date.")
+
+
+@main.command()
+@click.option("--workers", type=click.IntRange(1, 1024), help="Worker processes.  [JOBRUNNER_WORKERS]")
+@click.option("--model", "model", type=ModelOption(), default="sentiment=mock", show_default=True,
+              help="What to serve: mock, or module:Class.")  # fmt: skip
+@click.option("--detach", is_flag=True, help="Run in the background; print the runner's id.")
+@click.option("--drain", is_flag=True, help="End when the queue is empty.")
+def start(workers: int | None, model: tuple[str, str], detach: bool, drain: bool) -> None:
+    """Start a runner: it claims jobs and runs the model.
+
+    SIGTERM or Ctrl-C: no new claims, finish what is running within JOBRUNNER_GRACE_SECONDS,
+    hand back the rest. Again: at once.
+
+    \b
+    Example:
+        jobrunner start --workers 4
+    """
+    settings = load()
+    url = database.url_of(settings)
+    if detach:
+        _detach(settings, url, workers, model, drain)
+        return
+    log.set_up()
+    with StopSignals() as signals:
+        runner.Runner(
+            _runner_settings(settings, url, workers, drain), _spec(settings, model), signals
+        ).run()
+
+
+@main.command()
+@click.argument("runner_id", metavar="RUNNER", required=False)
+@click.option("--all", "everyone", is_flag=True, help="Stop every runner.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=60, show_default=True,
+              help="Seconds to wait until they are gone.")  # fmt: skip
+@click.option("--now", is_flag=True, help="Do not wait for running jobs: hand them back.")
+def stop(runner_id: str | None, everyone: bool, timeout: float, now: bool) -> None:
+    """Stop a runner, or all, on any machine.
+
+    They are asked through the database, finish what they hold, or hand it back.
+
+    \b
+    Example:
+        jobrunner stop --all --timeout 30
+    """
+    if (runner_id is None) == (not everyone):
+        raise click.UsageError("give the id of a runner (see `jobrunner status`), or --all")
+    with _connect(RUNNER_ROLE) as connection:
+        control.stop(connection, runner_id, now=now, seconds=timeout, report=click.echo)
+
+
+@main.command()
+@as_json
+def status(as_json: bool) -> None:
+    """Show runners, workers, queue depth and rates.
+
+    \b
+    Example:
+        jobrunner status --json
+    """
+    with _connect() as connection:
+        queues, runners = queue.health(connection), heartbeat.overview(connection)
+    if as_json:
+        click.echo(tables.to_json({"queues": queues, "runners": runners}))
+        return
+    click.echo(tables.table(queues))
+    click.echo()
+    if runners:
+        click.echo(tables.table(runners))
+    else:
+        click.echo("No runner: start one with `jobrunner start`.")
+
+
+@main.command("list")
+@click.option("--status", type=click.Choice(STATUSES), help="Only jobs in this state.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@as_json
+def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first.
+
+    \b
+    Example:
+        jobrunner list --status failed --limit 50
+    """
+    with _connect() as connection:
+        jobs = queue.newest(connection, status=status, limit=limit)
+    if as_json:
+        click.echo(tables.to_json(jobs))
+    else:
+        click.echo(tables.table(jobs) if jobs else "No jobs.")
+
+
+@main.command()
+@click.argument("job_id", metavar="JOB", type=click.UUID)
+@as_json
+def show(job_id: UUID, as_json: bool) -> None:
+    """Show one job in full, with its text.
+
+    \b
+    Example:
+        jobrunner show 01890a5d-ac96-774b-bcce-b302099a8057
+    """
+    with _connect() as connection:
+        job = queue.show(connection, job_id)
+    if job is None:
+        raise click.ClickException(f"there is no job {job_id}")
+    click.echo(tables.to_json(job) if as_json else tables.pairs(job))
+
+
+@main.command()
+@click.option("--older-than", type=Duration(), required=True, help="Age since the end: 7d, 12h.")
+def cleanup(older_than: timedelta) -> None:
+    """Delete old final jobs; never one that is not final.
+
+    In batches, so that nobody waits for it. Runners do the same by themselves for jobs older
+    than JOBRUNNER_RETENTION.
+
+    \b
+    Example:
+        jobrunner cleanup --older-than 7d
+    """
+    total = 0
+    with _connect() as connection:
+        while deleted := janitor.clean(connection, older_than):
+            total += deleted
+            if sys.stderr.isatty():
+                click.echo(f"\r{total} deleted", nl=False, err=True)
+    click.echo(f"Deleted {total} jobs.")
+
+
+@main.command("psql", context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql_command(arguments: tuple[str, ...]) -> None:
+    """Open psql on the project's database.
+
+    What follows is passed on to psql. To look first: the tables job, runner and model, the
+    views queue_health, runner_overview and recent_failure, and \\d+ job.
+
+    \b
+    Example:
+        jobrunner psql -c "select * from queue_health"
+    """
+    psql.open_psql(database.url_of(load()), arguments)
+
+
+def _connect(role: str | None = None) -> database.BoundedConnection:
+    return database.connect(database.url_of(load()), role=role, name="jobrunner command")
+
+
+def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:
+    name, implementation = model
+    mock = {"delay_seconds": settings.mock_delay_seconds}
+    return ModelSpec(name, implementation, mock if implementation == "mock" else {})
+
+
+def _runner_settings(
+    settings: Settings, url: str, workers: int | None, drain: bool
+) -> runner.Settings:
+    return runner.Settings(
+        url=url,
+        listen_url=settings.listen_url or url,
+        workers=workers or settings.workers,
+        lease_seconds=settings.lease_seconds,
+        poll_seconds=settings.poll_seconds,
+        grace_seconds=settings.grace_seconds,
+        max_result_bytes=settings.max_result_bytes,
+        retention=settings.retention,
+        drain=drain,
+    )
+
+
+def _detach(
+    settings: Settings, url: str, workers: int | None, model: tuple[str, str], drain: bool
+) -> None:
+    arguments = ["--model", "=".join(model)]
+    arguments += ["--workers", str(workers)] if workers else []
+    arguments += ["--drain"] if drain else []
+    with _connect() as connection:
+        log_file = settings.home / "runner.log"
+        started = control.start_detached(connection, arguments, url, log_file)
+    click.echo(f"Runner {started} works in the background; its log is {database.display(log_file)}.")

@@ -1,0 +1,103 @@
+"""Starting and stopping runners from outside."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+from jobrunner import heartbeat, queue
+from jobrunner.database import BoundedConnection, display
+from jobrunner.errors import JobrunnerError, NotStopped, RunnerNotFound
+from jobrunner.heartbeat import Judge
+from jobrunner.settings import child_environment
+
+START_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+
+
+def start_detached(
+    connection: BoundedConnection, arguments: Sequence[str], url: str, log: Path
+) -> str:
+    """Start a runner that outlives this process; return its id once it is ready.
+
+    :raises JobrunnerError: when it ends before that, with the last line of its log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobrunner", "start", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env=child_environment({"DATABASE_URL": url}),
+        )
+    deadline = monotonic() + START_SECONDS
+    while monotonic() < deadline and process.poll() is None:
+        if runner := _ready(connection, process.pid):
+            return runner
+        Event().wait(LOOK_SECONDS)
+    process.terminate()
+    raise JobrunnerError(f"the runner did not start: {_last_line(log)} (see {display(log)})")
+
+
+def stop(
+    connection: BoundedConnection,
+    wanted: str | None,
+    *,
+    now: bool,
+    seconds: float,
+    report: Callable[[str], None],
+) -> None:
+    """Ask one runner (by its id or the beginning of it), or all, to stop; wait until they have.
+
+    A runner that turns out to be dead is declared lost, and its jobs are freed.
+
+    :raises RunnerNotFound: when there is none of that name.
+    :raises NotStopped: when one is still there after so many seconds.
+    """
+    waiting_for = _asked(connection, wanted, now)
+    judge, deadline = Judge(), monotonic() + seconds
+    while waiting_for:
+        if judge.sweep(connection, ""):
+            queue.rescue(connection)
+        states = {row["runner"]: row["state"] for row in heartbeat.overview(connection)}
+        for runner in list(waiting_for):
+            if states.get(runner, "stopped") in ("stopped", "lost"):
+                report(f"runner {runner} {'was dead' if runner in states else 'has stopped'}")
+                waiting_for.remove(runner)
+        if waiting_for and monotonic() > deadline:
+            raise NotStopped(
+                f"after {seconds:g} s still running: {', '.join(waiting_for)};"
+                " they finish what they hold, `--now` makes them hand it back"
+            )
+        Event().wait(LOOK_SECONDS if waiting_for else 0)
+
+
+def _asked(connection: BoundedConnection, wanted: str | None, now: bool) -> list[str]:
+    rows = heartbeat.overview(connection)
+    runners = [row["runner"] for row in rows if row["state"] != "lost"]
+    if wanted is not None:
+        exact = [runner for runner in runners if runner == wanted]
+        runners = exact or [runner for runner in runners if runner.startswith(wanted)]
+        if not runners:
+            raise RunnerNotFound(f"no runner is called {wanted}: `jobrunner status` lists them")
+        if len(runners) > 1:
+            raise RunnerNotFound(f"{len(runners)} runners begin with {wanted}: give more of the id")
+    return heartbeat.request_stop(connection, runners, now=now)
+
+
+def _ready(connection: BoundedConnection, pid: int) -> str | None:
+    host = os.uname().nodename
+    for row in heartbeat.overview(connection):
+        if (row["host"], row["pid"]) == (host, pid) and row["state"] in ("idle", "working"):
+            return str(row["runner"])
+    return None
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,105 @@
+"""The language between a runner and its workers: JSON in frames, each after its length.
+
+A frame is four bytes, big-endian, and so many bytes of UTF-8 JSON, an object. Never pickle:
+what comes from a model's process is data. Known messages:
+
+    runner → worker   {"implementation", "options", "max_result_bytes"}   once, first
+                      {"job_id", "input"}
+    worker → runner   {"ready": true, "timeout_seconds"}                  once, after setup
+                      {"setup_error"}                                     instead of it
+                      {"job_id", "seconds", "result"}
+                      {"job_id", "seconds", "error": {"code", "message", "retryable"}}
+"""
+
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from jobrunner.errors import FrameError
+
+LENGTH = struct.Struct(">I")
+MAX_INPUT_BYTES = 16 * 1024 * 1024
+READ_BYTES = 256 * 1024
+
+Message = dict[str, Any]
+
+
+def encode(message: Message) -> bytes:
+    """Make a frame of a message.
+
+    :raises ValueError: when it holds NaN, an infinity, an unpaired surrogate, or itself.
+    :raises TypeError: when it holds what JSON has no word for.
+    """
+    return frame(json.dumps(message, allow_nan=False, ensure_ascii=False).encode())
+
+
+def frame(payload: bytes) -> bytes:
+    """Put the length before a payload."""
+    return LENGTH.pack(len(payload)) + payload
+
+
+def read(connection: socket.socket) -> Message | None:
+    """Wait for the next message; None when the other side is gone."""
+    header = _read_exactly(connection, LENGTH.size)
+    if header is None:
+        return None
+    payload = _read_exactly(connection, LENGTH.unpack(header)[0])
+    return None if payload is None else json.loads(payload)
+
+
+def _read_exactly(connection: socket.socket, size: int) -> bytes | None:
+    received = bytearray()
+    while len(received) < size:
+        part = connection.recv(min(size - len(received), READ_BYTES))
+        if not part:
+            return None
+        received += part
+    return bytes(received)
+
+
+class FrameReader:
+    """Puts frames together from whatever pieces arrive."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Give each message that ``data`` completes.
+
+        :raises FrameError: when a frame is over the limit or not a JSON object.
+        """
+        self._buffer += data
+        while len(self._buffer) >= LENGTH.size:
+            size = LENGTH.unpack_from(self._buffer)[0]
+            if size > self._max_bytes:
+                raise FrameError(f"a frame of {size} bytes; at most {self._max_bytes} are read")
+            end = LENGTH.size + size
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[LENGTH.size : end])
+            del self._buffer[:end]
+            yield _parse(payload)
+
+
+def _parse(payload: bytes) -> Message:
+    try:
+        message = json.loads(payload, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise FrameError("a frame that is not valid JSON") from None
+    if not isinstance(message, dict):
+        raise FrameError("a frame that is not a JSON object")
+    return message
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("a number out of range")
+    return value

@@ -1,0 +1,231 @@
+"""The life of a runner: its row, its beats, and how it judges the others.
+
+A runner is dead when the lock that it said to hold was absent throughout LOCK_SECONDS of the
+judge's own unbroken contact with the database, or when its lease was over after a whole lease
+of such contact. So a crash shows in seconds, and an outage of the database, which breaks the
+judge's contact as well, makes nobody dead.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+Connection = psycopg.Connection[Any]
+
+LOCK_SECONDS = 3.0
+# A longer pause between two looks (the judge was stopped, say) breaks its contact.
+CONTACT_GAP_SECONDS = 2.0
+
+REGISTER = """
+    insert into runner (id, host, pid, version, models, workers, lease)
+    values (
+        %(id)s, %(host)s, %(pid)s, %(version)s, %(models)s, %(workers)s,
+        make_interval(secs => %(lease_seconds)s)
+    )
+"""
+
+REGISTER_MODEL = "insert into model (name) values (%(name)s) on conflict (name) do nothing"
+
+BEAT = """
+    update runner
+    set
+        heartbeat_at = clock_timestamp(),
+        has_lock = %(has_lock)s,
+        ready_workers = %(ready_workers)s,
+        completed = %(completed)s,
+        failed = %(failed)s,
+        jobs_per_second = %(jobs_per_second)s,
+        inference_seconds = %(inference_seconds)s
+    where
+        id = %(id)s
+        and lost_at is null
+    returning stop_requested_at is not null as stop, stop_now as now
+"""
+
+SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
+
+OTHERS = """
+    select
+        id,
+        heartbeat_at,
+        has_lock and not runner_holds_lock(id) as lock_is_absent,
+        heartbeat_at + lease < now() as lease_is_over,
+        extract(epoch from lease)::double precision as lease_seconds
+    from runner
+    where
+        id <> %(id)s
+        and lost_at is null
+"""
+
+# Only if it has not beaten since it was judged.
+DECLARE_LOST = """
+    update runner
+    set
+        lost_at = clock_timestamp(),
+        sleeping = false
+    where
+        id = %(id)s
+        and lost_at is null
+        and heartbeat_at = %(heartbeat_at)s
+    returning id
+"""
+
+SIGN_OFF = "delete from runner where id = %(id)s"
+
+REQUEST_STOP = """
+    update runner
+    set
+        stop_requested_at = coalesce(stop_requested_at, clock_timestamp()),
+        stop_now = stop_now or %(now)s
+    where
+        id = any(%(ids)s)
+        and lost_at is null
+    returning id
+"""
+
+OVERVIEW = """
+    select
+        runner, state, host, pid, models, workers, ready, busy, last_heartbeat_ago, up_for,
+        completed, failed, jobs_per_second, inference_seconds
+    from runner_overview
+"""
+
+DELETE_LOST = "delete from runner where lost_at < now() - interval '1 day'"
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a runner says of itself at each beat."""
+
+    has_lock: bool
+    ready_workers: int
+    completed: int
+    failed: int
+    jobs_per_second: float
+    inference_seconds: float | None
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """What the row of a runner says to it."""
+
+    stop: bool
+    now: bool
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another runner, as one look finds it."""
+
+    id: str
+    heartbeat_at: datetime
+    lock_is_absent: bool
+    lease_is_over: bool
+    lease_seconds: float
+
+
+def new_id() -> str:
+    """Make an id that a person can place: host-pid-random."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def register(
+    connection: Connection, runner: str, *, model: str, workers: int, lease_seconds: float
+) -> None:
+    """Insert the row of a runner, and of its model if that is new."""
+    connection.execute(REGISTER_MODEL, {"name": model})
+    connection.execute(
+        REGISTER,
+        {
+            "id": runner,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": metadata.version("jobrunner"),
+            "models": [model],
+            "workers": workers,
+            "lease_seconds": lease_seconds,
+        },
+    )
+
+
+def beat(connection: Connection, runner: str, pulse: Pulse) -> StopRequest | None:
+    """Give a sign of life; None when another runner has found us dead."""
+    with connection.cursor(row_factory=class_row(StopRequest)) as cursor:
+        return cursor.execute(BEAT, vars(pulse) | {"id": runner}).fetchone()
+
+
+def set_sleeping(connection: Connection, runner: str, sleeping: bool) -> None:
+    """Ask for a notification at the next insert, or say that none is needed."""
+    connection.execute(SLEEP, {"id": runner, "sleeping": sleeping})
+
+
+def sign_off(connection: Connection, runner: str) -> None:
+    """Delete the row: the runner has stopped and holds nothing."""
+    connection.execute(SIGN_OFF, {"id": runner})
+
+
+def request_stop(connection: Connection, runners: Sequence[str], *, now: bool) -> list[str]:
+    """Ask runners to stop; return the ids of those that are there to hear it."""
+    cursor = connection.execute(REQUEST_STOP, {"ids": list(runners), "now": now})
+    return [row[0] for row in cursor]
+
+
+def overview(connection: Connection) -> list[dict[str, Any]]:
+    """Read the view ``runner_overview``."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(OVERVIEW).fetchall()
+
+
+def delete_lost(connection: Connection) -> int:
+    """Delete the rows of runners that were lost more than a day ago; return how many."""
+    return connection.execute(DELETE_LOST).rowcount
+
+
+class Judge:
+    """Remembers since when what looks dead has looked so, in the judge's own time."""
+
+    def __init__(self) -> None:
+        self._contact_since = monotonic()
+        self._looked_at = monotonic()
+        self._absent_since: dict[str, float] = {}
+
+    def lose_contact(self) -> None:
+        """Begin anew: what was seen before an outage proves nothing."""
+        self._contact_since = monotonic()
+        self._absent_since.clear()
+
+    def sweep(self, connection: Connection, runner: str) -> list[str]:
+        """Look at the others; declare the dead lost and return their ids."""
+        self._keep_contact()
+        with connection.cursor(row_factory=class_row(Other)) as cursor:
+            others = cursor.execute(OTHERS, {"id": runner}).fetchall()
+        absent = {other.id for other in others if other.lock_is_absent}
+        now = monotonic()
+        self._absent_since = {id: self._absent_since.get(id, now) for id in absent}
+        dead = [other for other in others if self._is_dead(other, now)]
+        return [other.id for other in dead if _declare_lost(connection, other)]
+
+    def _keep_contact(self) -> None:
+        now = monotonic()
+        if now - self._looked_at > CONTACT_GAP_SECONDS:
+            self.lose_contact()
+        self._looked_at = now
+
+    def _is_dead(self, other: Other, now: float) -> bool:
+        unlocked = now - self._absent_since.get(other.id, now) >= LOCK_SECONDS
+        expired = other.lease_is_over and now - self._contact_since >= other.lease_seconds
+        return unlocked or expired
+
+
+def _declare_lost(connection: Connection, other: Other) -> bool:
+    parameters = {"id": other.id, "heartbeat_at": other.heartbeat_at}
+    return connection.execute(DECLARE_LOST, parameters).rowcount == 1

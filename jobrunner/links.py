@@ -1,0 +1,134 @@
+"""The two connections of a runner, which come back by themselves.
+
+``Link`` is for statements; ``Listener`` has a connection of its own, to hear notifications
+and to hold the advisory lock that shows that the runner lives.
+"""
+
+import random
+from time import monotonic
+
+import psycopg
+
+from jobrunner.database import BoundedConnection, Lost, connect, first_line
+from jobrunner.errors import DatabaseUnavailable, JobrunnerError
+
+ROLE = "job_runner"
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 1.0
+
+# The keepalives are the server's: a host that vanished must not hold its lock for hours.
+LISTEN = """
+    set tcp_keepalives_idle = 4;
+    set tcp_keepalives_interval = 2;
+    set tcp_keepalives_count = 3;
+    listen job_submitted;
+    listen runner_stop_requested
+"""
+HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
+
+
+class Link:
+    """A connection that is opened again when it was lost, after a short jittered pause."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.retry_at = 0.0
+        self._url = url
+        self._name = name
+        self._pause = FIRST_PAUSE_SECONDS
+        self._connection: BoundedConnection | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._connection is not None and not self._connection.closed
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to try to connect again."""
+        return not self.connected and monotonic() >= self.retry_at
+
+    def open(self) -> BoundedConnection:
+        """Give the connection, made now if need be.
+
+        :raises JobrunnerError: when the database can't be had; ``lose`` sets the next try.
+        """
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._url, role=ROLE, name=self._name)
+        return self._connection
+
+    def works(self) -> None:
+        """Note that the database answers: the next loss starts with the short pause."""
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def lose(self) -> None:
+        """Close it and set the time of the next try."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self.retry_at = monotonic() + self._pause * random.uniform(0.5, 1.0)
+        self._pause = min(MAX_PAUSE_SECONDS, self._pause * 2)
+
+
+class Listener:
+    """Hears notifications for a runner and holds its lock; without it the runner polls."""
+
+    def __init__(self, url: str, runner: str) -> None:
+        self.holds_lock = False
+        self._link = Link(url, f"jobrunner listener {runner}")
+        self._connection: BoundedConnection | None = None
+        self._runner = runner
+
+    @property
+    def connected(self) -> bool:
+        """Whether it hears."""
+        return self._connection is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to try to connect again."""
+        return self._connection is None and self._link.due
+
+    def fileno(self) -> int:
+        """The socket to wait for; only while connected."""
+        assert self._connection is not None
+        return self._connection.pgconn.socket
+
+    def connect(self) -> bool:
+        """Listen and take the lock; whether that went well."""
+        try:
+            connection = self._link.open()
+            connection.execute(LISTEN)
+            self._connection = connection
+            self.take_lock()
+        except (JobrunnerError, psycopg.Error):
+            self.lose()
+            return False
+        self._link.works()
+        return True
+
+    def take_lock(self) -> None:
+        """Take the lock, unless a lost connection of ours still holds it on the server."""
+        if self._connection is None or self.holds_lock:
+            return
+        row = self._connection.execute(HOLD_LOCK, [self._runner]).fetchone()
+        self.holds_lock = bool(row and row[0])
+
+    def hear(self) -> list[tuple[str, str]]:
+        """Take the notifications that have arrived, as (channel, payload).
+
+        :raises DatabaseUnavailable: when the connection is gone; it is closed then.
+        """
+        if self._connection is None:
+            return []
+        try:
+            heard = list(self._connection.notifies(timeout=0))
+        except Lost as error:
+            self.lose()
+            raise DatabaseUnavailable(first_line(error)) from None
+        return [(note.channel, note.payload) for note in heard]
+
+    def lose(self) -> None:
+        """Close the connection, and with it the lock."""
+        self._connection = None
+        self.holds_lock = False
+        self._link.lose()

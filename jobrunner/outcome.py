@@ -1,0 +1,111 @@
+"""What comes of an attempt: a result or a failure, judged before anything is written."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed job: what a worker needs, and what proves that the claim is ours."""
+
+    id: UUID
+    lease_token: UUID
+    model: str
+    input: str  # the JSON text, passed on as it is
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed; the codes are the contract's."""
+
+    code: str
+    message: str
+    retryable: bool = True
+
+    def to_json(self) -> str:
+        """Write it as ``job.error`` keeps it."""
+        return json.dumps(
+            {"code": self.code, "message": self.message, "retryable": self.retryable}
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of an attempt: ``result`` is JSON text, or there is a ``failure``."""
+
+    job: Job
+    seconds: float
+    result: str | None = None
+    failure: Failure | None = None
+
+
+class Sentiment(BaseModel):
+    """The result of every sentiment model."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+    sentiment: Literal["positive", "negative"]
+    confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class ReplyError(BaseModel):
+    """Why the model gave no result, in its worker's words."""
+
+    code: Literal["model_error", "invalid_output"]
+    message: str
+    retryable: bool
+
+
+class Reply(BaseModel):
+    """What a worker says of a job; its process is not trusted to say it well."""
+
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    result: Any = None
+    error: ReplyError | None = None
+
+
+RESULT_TYPES: dict[str, type[BaseModel]] = {"sentiment": Sentiment}
+
+
+def judge(job: Job, message: dict[str, Any], max_result_bytes: int) -> Outcome:
+    """Turn a worker's reply into an outcome; a bad reply is a failure of that attempt."""
+    try:
+        reply = Reply.model_validate(message)
+        if reply.error:
+            return Outcome(job, reply.seconds, failure=_clean(reply.error))
+        return Outcome(job, reply.seconds, result=_accepted(job, reply.result, max_result_bytes))
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in fault["loc"]) or "result"
+        return Outcome(job, 0, failure=invalid_output(f"{place}: {fault['msg']}"))
+    except ValueError as error:
+        return Outcome(job, 0, failure=invalid_output(str(error)))
+
+
+def invalid_output(message: str) -> Failure:
+    """The failure of an attempt whose result can't be stored."""
+    return Failure("invalid_output", message)
+
+
+def _accepted(job: Job, result: Any, max_result_bytes: int) -> str:
+    if result is None:
+        raise ValueError("the model gave no result")
+    if result_type := RESULT_TYPES.get(job.model):
+        result_type.model_validate(result)
+    text = json.dumps(result, ensure_ascii=False)
+    if len(text.encode(errors="surrogatepass")) > max_result_bytes:
+        raise ValueError(f"the result is larger than {max_result_bytes} bytes")
+    return text
+
+
+def _clean(error: ReplyError) -> Failure:
+    """A message that PostgreSQL can store: no NUL, no lone surrogate, not too long."""
+    message = error.message.encode(errors="replace").decode().replace("\0", "")[:1000]
+    return Failure(error.code, message, error.retryable)

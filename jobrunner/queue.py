@@ -1,0 +1,355 @@
+"""Every move of a job, each one guarded statement.
+
+The functions take an autocommit connection, so that a statement is a transaction. Who
+holds a claim proves it by id and lease_token; a row that does not match was taken away
+meanwhile, and is left alone. See the head of ``sql/0001_create_job.sql`` for the moves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from jobrunner.outcome import Job, Outcome
+
+Connection = psycopg.Connection[Any]
+
+# Skip locked: two runners never wait for each other, nor take the same job. The order is
+# written as the index job_unfinished_idx has it. A runner that was found dead claims
+# nothing under its old id.
+CLAIM = """
+    with candidate as (
+        select id
+        from job
+        where
+            finished_at is null
+            and status = 'pending'
+            and model = %(model)s
+            and run_at <= now()
+            and exists (select from runner where id = %(runner)s and lost_at is null)
+        order by -priority, run_at, id
+        limit %(slots)s
+        for update skip locked
+    )
+    update job
+    set
+        status = 'processing',
+        attempt = job.attempt + 1,
+        claimed_by = %(runner)s,
+        lease_token = gen_random_uuid(),
+        started_at = clock_timestamp()
+    from candidate
+    where job.id = candidate.id
+    returning job.id, job.lease_token, job.model, job.input::text as input, job.attempt
+"""
+
+COMPLETE = """
+    update job
+    set
+        status = 'completed',
+        lease_token = null,
+        finished_at = clock_timestamp(),
+        result = outcome.result::jsonb
+    from
+        unnest(%(ids)s::uuid[], %(lease_tokens)s::uuid[], %(results)s::text[])
+        as outcome (id, lease_token, result)
+    where
+        job.id = outcome.id
+        and job.lease_token = outcome.lease_token
+        and job.status = 'processing'
+    returning job.id, job.status
+"""
+
+# Tried again after 1 s × 2^attempt, at most 60 s, ± 20% so that failures that came together
+# do not come back together.
+FAIL = """
+    with held as (
+        select
+            job.id,
+            outcome.error,
+            (outcome.error ->> 'retryable')::boolean and job.attempt < job.max_attempts as again
+        from
+            unnest(%(ids)s::uuid[], %(lease_tokens)s::uuid[], %(errors)s::jsonb[])
+            as outcome (id, lease_token, error)
+        join job
+            on
+                job.id = outcome.id
+                and job.lease_token = outcome.lease_token
+                and job.status = 'processing'
+        order by job.id
+        for update of job
+    )
+    update job
+    set
+        status = case when held.again then 'pending' else 'failed' end,
+        run_at = case
+            when held.again
+                then
+                    clock_timestamp()
+                    + make_interval(secs => least(60, 2 ^ job.attempt) * (0.8 + 0.4 * random()))
+            else job.run_at
+        end,
+        claimed_by = case when not held.again then job.claimed_by end,
+        lease_token = null,
+        started_at = case when not held.again then job.started_at end,
+        finished_at = case when not held.again then clock_timestamp() end,
+        error = case when not held.again then held.error end,
+        errors = job.errors || (
+            held.error || jsonb_build_object(
+                'attempt', job.attempt,
+                'runner', job.claimed_by,
+                'started_at', job.started_at,
+                'failed_at', clock_timestamp()
+            )
+        )
+    from held
+    where job.id = held.id
+    returning job.id, job.status
+"""
+
+# Handed back: as if it had not been started.
+RELEASE = """
+    with held as (
+        select job.id
+        from
+            unnest(%(ids)s::uuid[], %(lease_tokens)s::uuid[]) as claim (id, lease_token)
+        join job
+            on
+                job.id = claim.id
+                and job.lease_token = claim.lease_token
+                and job.status = 'processing'
+        order by job.id
+        for update of job
+    )
+    update job
+    set
+        status = 'pending',
+        attempt = job.attempt - 1,
+        claimed_by = null,
+        lease_token = null,
+        started_at = null
+    from held
+    where job.id = held.id
+    returning job.id
+"""
+
+# Claims of which the answer never reached us, because the connection broke: never started.
+RELEASE_UNKNOWN = """
+    update job
+    set
+        status = 'pending',
+        attempt = attempt - 1,
+        claimed_by = null,
+        lease_token = null,
+        started_at = null
+    where
+        finished_at is null
+        and status = 'processing'
+        and claimed_by = %(runner)s
+        and id <> all(%(held)s::uuid[])
+    returning id
+"""
+
+# What no live runner holds. Skip locked: an outcome that is being written stands.
+RESCUE = """
+    with abandoned as (
+        select
+            job.id,
+            job.attempt < job.max_attempts as again
+        from job
+        where
+            job.finished_at is null
+            and job.status = 'processing'
+            and not exists (
+                select
+                from runner
+                where
+                    runner.id = job.claimed_by
+                    and runner.lost_at is null
+            )
+        order by job.id
+        for update of job skip locked
+    ),
+
+    fault as (
+        select jsonb_build_object(
+            'code', 'runner_lost',
+            'message', 'the runner that held the job was lost',
+            'retryable', true
+        ) as error
+    )
+
+    update job
+    set
+        status = case when abandoned.again then 'pending' else 'failed' end,
+        claimed_by = case when not abandoned.again then job.claimed_by end,
+        lease_token = null,
+        started_at = case when not abandoned.again then job.started_at end,
+        finished_at = case when not abandoned.again then clock_timestamp() end,
+        error = case when not abandoned.again then fault.error end,
+        errors = job.errors || (
+            fault.error || jsonb_build_object(
+                'attempt', job.attempt,
+                'runner', job.claimed_by,
+                'started_at', job.started_at,
+                'failed_at', clock_timestamp()
+            )
+        )
+    from abandoned, fault
+    where job.id = abandoned.id
+    returning job.id, job.status, job.attempt
+"""
+
+NEXT_RUN_AT = """
+    select extract(epoch from min(run_at) - clock_timestamp())::double precision
+    from job
+    where
+        finished_at is null
+        and status = 'pending'
+        and model = %(model)s
+"""
+
+# No locks are needed: a final row never changes. One janitor works at a time, so that two do
+# not wait for each other's rows.
+DELETE_FINISHED = """
+    delete from job
+    where id in (
+        select id
+        from job
+        where finished_at < now() - %(older_than)s
+        order by finished_at
+        limit %(limit)s
+    )
+"""
+
+HEALTH = """
+    select
+        model, pending, waiting_to_retry, processing, oldest_pending_age,
+        runners, workers, jobs_per_second
+    from queue_health
+"""
+
+LIST = """
+    select
+        id, model, status, priority, attempt, max_attempts, claimed_by,
+        created_at, started_at, finished_at, error ->> 'code' as error_code
+    from job
+    where %(status)s::text is null or status = %(status)s
+    order by id desc
+    limit %(limit)s
+"""
+
+SHOW = """
+    select
+        id, model, status, priority, attempt, max_attempts, run_at, claimed_by,
+        created_at, started_at, finished_at, input, result, error, errors, batch_id, retry_of
+    from job
+    where id = %(id)s
+"""
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """A job that was freed from a dead runner, and whether it goes on."""
+
+    id: UUID
+    status: str
+    attempt: int
+
+
+def claim(connection: Connection, *, runner: str, model: str, slots: int) -> list[Job]:
+    """Take up to ``slots`` due jobs of a model, in the order of priority and age.
+
+    The rows are locked for this one statement only, never while a model runs.
+    """
+    with connection.cursor(row_factory=class_row(Job)) as cursor:
+        cursor.execute(CLAIM, {"runner": runner, "model": model, "slots": slots})
+        return cursor.fetchall()
+
+
+def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[UUID, str]:
+    """Record results; return the new status of the jobs whose claim still held.
+
+    :raises psycopg.DataError: when one of the results is nothing that jsonb can keep.
+    """
+    cursor = connection.execute(
+        COMPLETE,
+        {
+            "ids": [outcome.job.id for outcome in outcomes],
+            "lease_tokens": [outcome.job.lease_token for outcome in outcomes],
+            "results": [outcome.result for outcome in outcomes],
+        },
+    )
+    return {row[0]: row[1] for row in cursor}
+
+
+def fail(connection: Connection, outcomes: Sequence[Outcome]) -> dict[UUID, str]:
+    """Record failures: back to pending with backoff while attempts are left, else failed.
+
+    Return the new status of the jobs whose claim still held.
+    """
+    cursor = connection.execute(
+        FAIL,
+        {
+            "ids": [outcome.job.id for outcome in outcomes],
+            "lease_tokens": [outcome.job.lease_token for outcome in outcomes],
+            "errors": [outcome.failure.to_json() for outcome in outcomes if outcome.failure],
+        },
+    )
+    return {row[0]: row[1] for row in cursor}
+
+
+def release(connection: Connection, jobs: Sequence[Job]) -> set[UUID]:
+    """Hand jobs back, their start not counted; return the ids whose claim still held."""
+    cursor = connection.execute(
+        RELEASE,
+        {"ids": [job.id for job in jobs], "lease_tokens": [job.lease_token for job in jobs]},
+    )
+    return {row[0] for row in cursor}
+
+
+def release_unknown(connection: Connection, *, runner: str, held: Sequence[UUID]) -> list[UUID]:
+    """Hand back what the database says we hold and we know nothing of."""
+    cursor = connection.execute(RELEASE_UNKNOWN, {"runner": runner, "held": list(held)})
+    return [row[0] for row in cursor]
+
+
+def rescue(connection: Connection) -> list[Rescued]:
+    """Free the jobs that no live runner holds; the lost attempt counts."""
+    with connection.cursor(row_factory=class_row(Rescued)) as cursor:
+        return cursor.execute(RESCUE).fetchall()
+
+
+def next_run_at(connection: Connection, *, model: str) -> float | None:
+    """In how many seconds the next pending job is due; None when none is pending."""
+    row = connection.execute(NEXT_RUN_AT, {"model": model}).fetchone()
+    return row[0] if row else None
+
+
+def delete_finished(connection: Connection, *, older_than: timedelta, limit: int) -> int:
+    """Delete up to ``limit`` final jobs that finished longer ago than that; return how many."""
+    parameters = {"older_than": older_than, "limit": limit}
+    return connection.execute(DELETE_FINISHED, parameters).rowcount
+
+
+def health(connection: Connection) -> list[dict[str, Any]]:
+    """Read the view ``queue_health``: a row a model."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(HEALTH).fetchall()
+
+
+def newest(connection: Connection, *, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """List jobs, newest first, without their texts."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(LIST, {"status": status, "limit": limit}).fetchall()
+
+
+def show(connection: Connection, job_id: UUID) -> dict[str, Any] | None:
+    """Read one job in full."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(SHOW, {"id": job_id}).fetchone()
+

@@ -1,0 +1,345 @@
+"""The runner: claims jobs, has workers run them, records what comes of them.
+
+One thread and one loop. A turn waits until something happens (a worker speaks, a
+notification, a signal, a time that has come), takes what the workers have finished, and then
+talks to the database: record, beat, sweep, claim. While the database is away, outcomes wait
+in the outbox, workers go on, and each turn tries again.
+"""
+
+import random
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+
+import psycopg
+
+from jobrunner import heartbeat, janitor, log, queue
+from jobrunner.database import first_line
+from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError
+from jobrunner.heartbeat import Judge, Pulse
+from jobrunner.links import Link, Listener
+from jobrunner.outbox import Outbox
+from jobrunner.outcome import Job
+from jobrunner.signals import StopSignals
+from jobrunner.tally import Tally
+from jobrunner.workers import ModelSpec, Workers
+
+SWEEP_SECONDS = 1.0
+RESCUE_SECONDS = 10.0
+JANITOR_SECONDS = 60.0
+# After falling asleep, look again: an insert that was in flight did not see us sleep.
+SECOND_LOOK_SECONDS = 0.05
+BEATS_PER_LEASE = 6
+# What the last outcomes may take to be written, past the grace.
+LAST_WORDS_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a runner needs to know; times in seconds."""
+
+    url: str
+    listen_url: str
+    workers: int
+    lease_seconds: float
+    poll_seconds: float
+    grace_seconds: float
+    max_result_bytes: int
+    retention: timedelta
+    drain: bool = False
+
+
+@dataclass
+class Timetable:
+    """When the loop does what it does now and then, by the monotonic clock; 0 is at once."""
+
+    beat: float = 0.0
+    sweep: float = 0.0
+    rescue: float = 0.0
+    look: float = 0.0
+    clean: float = field(default_factory=lambda: monotonic() + JANITOR_SECONDS / 2)
+
+
+class Runner:
+    """A runner from its start to its end; ``run`` is the whole of it."""
+
+    def __init__(self, settings: Settings, spec: ModelSpec, signals: StopSignals) -> None:
+        self.id = heartbeat.new_id()
+        self._settings = settings
+        self._model = spec.name
+        self._signals = signals
+        self._workers = Workers(spec, settings.workers, settings.max_result_bytes)
+        self._link = Link(settings.url, f"jobrunner {self.id}")
+        self._listener = Listener(settings.listen_url, self.id)
+        self._judge = Judge()
+        self._times = Timetable()
+        self._tally = Tally()
+        self._outbox = Outbox(self._tally)
+        self._asleep = False
+        self._queue_is_empty = False
+        self._stops_heard = 0
+        self._stop_by: float | None = None
+        self._away_since: float | None = None
+
+    def run(self) -> None:
+        """Work until asked to stop, or until the queue is empty where it drains.
+
+        :raises ModelLoadError: when the model can't be loaded.
+        :raises DatabaseError: when the database does not let us in at the start.
+        """
+        try:
+            self._register(self._link.open())
+            log.info("started", runner=self.id, model=self._model, workers=self._settings.workers)
+            while not self._done():
+                self._turn()
+            self._leave()
+        finally:
+            self._workers.end()
+            self._listener.lose()
+            self._link.lose()
+
+    # The loop
+
+    def _turn(self) -> None:
+        self._workers.tend()
+        self._workers.wait(self._pause(), self._others())
+        self._signals.clear()
+        self._note_stop(self._signals.count)
+        self._collect()
+        if self._link.connected or self._link.due:
+            self._talk()
+
+    def _others(self) -> list[StopSignals | Listener]:
+        return [self._signals, self._listener] if self._listener.connected else [self._signals]
+
+    def _pause(self) -> float:
+        """How many seconds nothing needs to be done, unless something happens."""
+        times = self._times
+        due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
+        if self._link.connected and self._wants_jobs():
+            due.append(times.look)
+        if self._stop_by is not None:
+            due.append(self._stop_by)
+        return max(0.0, min(due) - monotonic())
+
+    def _collect(self) -> None:
+        free, ready = self._workers.free, self._workers.ready
+        outcomes = self._workers.collect()
+        self._outbox.add(outcomes)
+        if outcomes or self._workers.free > free:
+            self._times.look = 0.0
+            self._queue_is_empty = False
+        if self._workers.ready != ready:
+            self._times.beat = 0.0
+
+    def _talk(self) -> None:
+        try:
+            connection = self._link.open()
+            if self._away_since is not None:
+                self._come_back(connection)
+            self._hear()
+            self._outbox.write(connection)
+            self._keep_alive(connection)
+            self._sweep(connection)
+            self._claim(connection)
+            self._link.works()
+        except (JobrunnerError, psycopg.Error) as error:
+            self._lose(error)
+
+    # Stopping
+
+    def _note_stop(self, heard: int) -> None:
+        """Begin to stop at the first request; at the second, stop now."""
+        if heard <= self._stops_heard:
+            return
+        self._stops_heard = heard
+        grace = 0.0 if heard > 1 else self._settings.grace_seconds
+        self._stop_by = monotonic() + grace
+        jobs = len(self._workers.jobs)
+        log.info("stopping", runner=self.id, jobs_in_hand=jobs, grace_seconds=grace)
+
+    def _done(self) -> bool:
+        idle = not self._workers.jobs and not self._outbox
+        if self._stop_by is not None:
+            return idle or monotonic() >= self._stop_by
+        return self._settings.drain and idle and self._queue_is_empty
+
+    def _leave(self) -> None:
+        """Write what is finished, hand back what is not, and sign off."""
+        unfinished = self._workers.kill_jobs()
+        deadline = monotonic() + LAST_WORDS_SECONDS
+        while monotonic() < deadline:
+            try:
+                connection = self._link.open()
+                self._outbox.write(connection)
+                self._release(connection, unfinished)
+                heartbeat.sign_off(connection, self.id)
+                log.info("stopped", runner=self.id, completed=self._tally.completed)
+                return
+            except (JobrunnerError, psycopg.Error) as error:
+                self._lose(error)
+                self._workers.wait(max(0.0, self._link.retry_at - monotonic()), [])
+        left = len(unfinished) + len(self._outbox)
+        log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
+
+    def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
+        for job_id in queue.release(connection, jobs) if jobs else ():
+            log.info("released", job_id=job_id, runner=self.id)
+
+    # The database, lost and found
+
+    def _lose(self, error: Exception) -> None:
+        """Close the connection and say so once; what is in hand stays in hand."""
+        self._link.lose()
+        if self._away_since is None:
+            self._away_since = monotonic()
+            reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
+            log.warning("database_lost", runner=self.id, reason=reason)
+
+    def _come_back(self, connection: queue.Connection) -> None:
+        """Hand back claims of which the answer was lost; do everything else at once."""
+        held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
+        for job_id in queue.release_unknown(connection, runner=self.id, held=held):
+            log.info("released", job_id=job_id, runner=self.id)
+        away = monotonic() - (self._away_since or 0.0)
+        log.info("database_back", runner=self.id, seconds=away)
+        self._away_since = None
+        self._judge.lose_contact()
+        self._times = Timetable(clean=self._times.clean)
+
+    # What a turn says to the database
+
+    def _hear(self) -> None:
+        """Take notifications; each means: look for yourself, now."""
+        if self._listener.due:
+            self._listener.connect()
+            self._times.beat = 0.0
+        try:
+            heard = self._listener.hear()
+        except DatabaseUnavailable as error:
+            log.warning("listener_lost", runner=self.id, reason=error)
+            self._times.beat = 0.0
+            return
+        for channel, payload in heard:
+            if channel == "job_submitted":
+                self._times.look = 0.0
+            elif payload == self.id:
+                self._times.beat = 0.0
+
+    def _keep_alive(self, connection: queue.Connection) -> None:
+        """Beat when it is time; learn whether to stop, or that we were found dead."""
+        if monotonic() < self._times.beat:
+            return
+        self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
+        self._listener.take_lock()
+        self._tally.measure()
+        answer = heartbeat.beat(connection, self.id, self._pulse())
+        if answer is None:
+            self._start_anew(connection)
+        elif answer.stop:
+            self._note_stop(2 if answer.now else 1)
+
+    def _pulse(self) -> Pulse:
+        return Pulse(
+            has_lock=self._listener.holds_lock,
+            ready_workers=self._workers.ready,
+            completed=self._tally.completed,
+            failed=self._tally.failed,
+            jobs_per_second=self._tally.jobs_per_second,
+            inference_seconds=self._tally.inference_seconds,
+        )
+
+    def _start_anew(self, connection: queue.Connection) -> None:
+        """We were found dead and our jobs given away: drop them and take a new id."""
+        dropped = len(self._workers.kill_jobs()) + self._outbox.clear()
+        former, self.id = self.id, heartbeat.new_id()
+        log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
+        self._listener.lose()
+        self._listener = Listener(self._settings.listen_url, self.id)
+        self._register(connection)
+        self._times.beat = 0.0
+
+    def _register(self, connection: queue.Connection) -> None:
+        heartbeat.register(
+            connection,
+            self.id,
+            model=self._model,
+            workers=self._settings.workers,
+            lease_seconds=self._settings.lease_seconds,
+        )
+        self._asleep = False
+
+    def _sweep(self, connection: queue.Connection) -> None:
+        """Free the jobs of dead runners; delete what is old."""
+        now = monotonic()
+        if now < self._times.sweep:
+            return
+        self._times.sweep = now + _jittered(SWEEP_SECONDS)
+        dead = self._judge.sweep(connection, self.id)
+        for runner in dead:
+            log.warning("runner_lost", runner=runner, found_by=self.id)
+        if dead or now >= self._times.rescue:
+            self._times.rescue = now + _jittered(RESCUE_SECONDS)
+            self._rescue(connection)
+        if now >= self._times.clean:
+            self._clean(connection)
+
+    def _rescue(self, connection: queue.Connection) -> None:
+        for job in queue.rescue(connection):
+            log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
+            self._times.look = 0.0
+
+    def _clean(self, connection: queue.Connection) -> None:
+        """Delete a batch; go on soon where it was a full one."""
+        deleted = 0
+        try:
+            deleted = janitor.clean(connection, self._settings.retention)
+        except DatabaseError as error:
+            log.warning("janitor_refused", runner=self.id, reason=error)
+        if deleted:
+            log.info("cleaned", runner=self.id, deleted=deleted)
+        pause = SWEEP_SECONDS if deleted == janitor.BATCH else JANITOR_SECONDS
+        self._times.clean = monotonic() + _jittered(pause)
+
+    def _wants_jobs(self) -> bool:
+        return self._stop_by is None and self._workers.free > 0
+
+    def _claim(self, connection: queue.Connection) -> None:
+        """Give each free worker a job; where there are too few, sleep until one comes."""
+        if self._wants_jobs() and monotonic() >= self._times.look:
+            self._take(connection)
+            if self._wants_jobs():
+                self._plan_next_look(connection)
+        if self._asleep and not self._wants_jobs():
+            self._set_asleep(connection, False)
+
+    def _take(self, connection: queue.Connection) -> None:
+        free = self._workers.free
+        jobs = queue.claim(connection, runner=self.id, model=self._model, slots=free)
+        self._workers.give(jobs)
+        for job in jobs:
+            fields = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
+            log.info("claimed", **fields, runner=self.id)
+
+    def _plan_next_look(self, connection: queue.Connection) -> None:
+        """Poll, or look when the next job is due; but look twice around falling asleep."""
+        if not self._asleep:
+            self._set_asleep(connection, True)
+            self._take(connection)
+            self._times.look = monotonic() + SECOND_LOOK_SECONDS
+            return
+        due_in = queue.next_run_at(connection, model=self._model)
+        self._queue_is_empty = due_in is None
+        pause = _jittered(self._settings.poll_seconds)
+        if due_in is not None:
+            pause = min(pause, max(SECOND_LOOK_SECONDS, due_in))
+        self._times.look = monotonic() + pause
+
+    def _set_asleep(self, connection: queue.Connection, asleep: bool) -> None:
+        heartbeat.set_sleeping(connection, self.id, asleep)
+        self._asleep = asleep
+
+
+def _jittered(seconds: float) -> float:
+    """About so long: runners that were started together must not act together."""
+    return seconds * random.uniform(0.8, 1.2)

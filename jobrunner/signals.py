@@ -1,0 +1,54 @@
+"""Signals, recorded and nothing more: the loop reads what came and acts."""
+
+import signal
+import socket
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class StopSignals:
+    """Counts SIGTERM and SIGINT, and wakes who waits for its file descriptor.
+
+    :source: signal.set_wakeup_fd, in the standard library's documentation of ``signal``.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+
+    def __enter__(self) -> Self:
+        self._former = {
+            number: signal.signal(number, self._record)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        self._former_fd = signal.set_wakeup_fd(self._write.fileno())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._former_fd)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._read.close()
+        self._write.close()
+
+    def fileno(self) -> int:
+        """Readable when a signal has come."""
+        return self._read.fileno()
+
+    def clear(self) -> None:
+        """Take note of the wake-ups, so that the next wait waits."""
+        try:
+            while self._read.recv(64):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1

@@ -1,0 +1,70 @@
+"""Tables and values for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows with the same keys in columns under their names; numbers to the right."""
+    names = list(rows[0])
+    cells = [[plain(row[name]) for name in names] for row in rows]
+    heads = [name.replace("_", " ") for name in names]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    right = [isinstance(rows[0][name], int | float | Decimal) for name in names]
+    lines = [_line(line, widths, right) for line in [heads, *cells]]
+    return "\n".join(lines)
+
+
+def pairs(row: Mapping[str, Any]) -> str:
+    """Write one row as a line a column."""
+    width = max(map(len, row))
+    return "\n".join(f"{name.ljust(width)}  {plain(value)}" for name, value in row.items())
+
+
+def to_json(value: Any) -> str:
+    """Write JSON: times in RFC 3339, durations in seconds."""
+    return json.dumps(value, indent=2, default=_json_value, ensure_ascii=False)
+
+
+def plain(value: Any) -> str:
+    """Write a value as a person reads it."""
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        case timedelta():
+            return str(value).split(".")[0]
+        case dict():
+            return json.dumps(value, ensure_ascii=False)
+        case list() if value and isinstance(value[0], dict):
+            return "\n".join(json.dumps(item, ensure_ascii=False) for item in value)
+        case list():
+            return ", ".join(map(str, value)) or "-"
+        case _:
+            return str(value)
+
+
+def _line(cells: Iterable[str], widths: list[int], right: list[bool]) -> str:
+    aligned = (
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    )
+    return "  ".join(aligned).rstrip()
+
+
+def _json_value(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case timedelta():
+            return value.total_seconds()
+        case Decimal():
+            return float(value)
+        case UUID():
+            return str(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,103 @@
+"""A worker: loads a model once and answers jobs over its pipe, one at a time.
+
+It runs in a process of its own (``python -m jobrunner.worker FD``), without a database
+connection or password. Whatever the model prints goes to standard error. It dies with its
+runner: the kernel sees to it on Linux, a thread elsewhere.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+from threading import Event, Thread
+from time import perf_counter
+from typing import Any
+
+from jobrunner import frames
+from jobrunner.frames import Message
+from jobrunner.models import TIMEOUT_SECONDS, Model, load
+from jobrunner.processes import die_with_parent
+
+MAX_MESSAGE = 1000
+
+
+def main() -> None:
+    """Serve the pipe whose file descriptor is the first argument."""
+    runner = os.getppid()
+    die_with_parent(signal.SIGKILL)
+    Thread(target=_die_after, args=[runner], daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    with socket.socket(fileno=int(sys.argv[1])) as pipe:
+        os.set_inheritable(pipe.fileno(), False)
+        serve(pipe)
+
+
+def serve(pipe: socket.socket) -> None:
+    """Set the model up, say so, then answer until the runner is gone."""
+    order = frames.read(pipe)
+    if order is None:
+        return
+    try:
+        model = load(order["implementation"], order["options"])
+        model.setup()
+    except Exception as error:
+        pipe.sendall(frames.encode({"setup_error": describe(error)}))
+        sys.exit(1)
+    timeout = float(getattr(model, "timeout_seconds", TIMEOUT_SECONDS))
+    pipe.sendall(frames.encode({"ready": True, "timeout_seconds": timeout}))
+    while job := frames.read(pipe):
+        pipe.sendall(answer(model, job, order["max_result_bytes"]))
+
+
+def answer(model: Model, job: Message, max_result_bytes: int) -> bytes:
+    """Run the model on one job and make the frame of its outcome; nothing it raises escapes."""
+    started = perf_counter()
+    try:
+        result = model.predict(job["input"])
+        reply = _judged(result, max_result_bytes)
+    except Exception as error:
+        retryable = getattr(error, "retryable", True) is not False
+        reply = {"error": _error("model_error", describe(error), retryable)}
+    return frames.encode(
+        {"job_id": job["job_id"], "seconds": perf_counter() - started} | reply
+    )
+
+
+def _judged(result: Any, max_result_bytes: int) -> Message:
+    """Say the result, or what is wrong with it: it must be JSON and not too large."""
+    try:
+        size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        return {"error": _error("invalid_output", f"the result is not JSON: {describe(error)}")}
+    if size > max_result_bytes:
+        said = f"the result has {size} bytes, at most {max_result_bytes} are stored"
+        return {"error": _error("invalid_output", said)}
+    return {"result": result}
+
+
+def _error(code: str, message: str, retryable: bool = True) -> Message:
+    return {"code": code, "message": message, "retryable": retryable}
+
+
+def describe(error: BaseException) -> str:
+    """Name an exception in one clean line that PostgreSQL can store."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    clean = line.encode(errors="replace").decode().replace("\0", "")
+    return " ".join(clean.split())[:MAX_MESSAGE]
+
+
+def _die_after(runner: int) -> None:
+    pause = Event()
+    while os.getppid() == runner:
+        pause.wait(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
