@@ -212,7 +212,7 @@ class Judge:
         now = monotonic()
         self._absent_since = {id: self._absent_since.get(id, now) for id in absent}
         dead = [other for other in others if self._is_dead(other, now)]
-        return [other.id for other in dead if _declare_lost(connection, other)]
+        return [other.id for other in dead if declare_lost(connection, other)]
 
     def _keep_contact(self) -> None:
         now = monotonic()
@@ -226,6 +226,7 @@ class Judge:
         return unlocked or expired
 
 
-def _declare_lost(connection: Connection, other: Other) -> bool:
+def declare_lost(connection: Connection, other: Other) -> bool:
+    """Mark a runner as lost, unless it has beaten since it was looked at; whether it was."""
     parameters = {"id": other.id, "heartbeat_at": other.heartbeat_at}
     return connection.execute(DECLARE_LOST, parameters).rowcount == 1

@@ -15,6 +15,8 @@ from jobrunner.errors import DatabaseUnavailable, JobrunnerError
 ROLE = "job_runner"
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 1.0
+# A try takes up to 3 s in which the runner does nothing else, and it can poll meanwhile.
+MAX_LISTENER_PAUSE_SECONDS = 30.0
 
 # The keepalives are the server's: a host that vanished must not hold its lock for hours.
 LISTEN = """
@@ -30,10 +32,11 @@ HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 class Link:
     """A connection that is opened again when it was lost, after a short jittered pause."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, max_pause: float = MAX_PAUSE_SECONDS) -> None:
         self.retry_at = 0.0
         self._url = url
         self._name = name
+        self._max_pause = max_pause
         self._pause = FIRST_PAUSE_SECONDS
         self._connection: BoundedConnection | None = None
 
@@ -57,8 +60,9 @@ class Link:
         return self._connection
 
     def works(self) -> None:
-        """Note that the database answers: the next loss starts with the short pause."""
+        """Note that the database answers: the next try is soon."""
         self._pause = FIRST_PAUSE_SECONDS
+        self.retry_at = min(self.retry_at, monotonic() + self._pause)
 
     def lose(self) -> None:
         """Close it and set the time of the next try."""
@@ -66,7 +70,7 @@ class Link:
             self._connection.close()
             self._connection = None
         self.retry_at = monotonic() + self._pause * random.uniform(0.5, 1.0)
-        self._pause = min(MAX_PAUSE_SECONDS, self._pause * 2)
+        self._pause = min(self._max_pause, self._pause * 2)
 
 
 class Listener:
@@ -74,7 +78,7 @@ class Listener:
 
     def __init__(self, url: str, runner: str) -> None:
         self.holds_lock = False
-        self._link = Link(url, f"jobrunner listener {runner}")
+        self._link = Link(url, f"jobrunner listener {runner}", MAX_LISTENER_PAUSE_SECONDS)
         self._connection: BoundedConnection | None = None
         self._runner = runner
 
@@ -98,20 +102,27 @@ class Listener:
         try:
             connection = self._link.open()
             connection.execute(LISTEN)
-            self._connection = connection
-            self.take_lock()
         except (JobrunnerError, psycopg.Error):
             self.lose()
             return False
+        self._connection = connection
         self._link.works()
-        return True
+        self.take_lock()
+        return self.connected
+
+    def retry_soon(self) -> None:
+        """Try again soon: the database has just come back."""
+        self._link.works()
 
     def take_lock(self) -> None:
         """Take the lock, unless a lost connection of ours still holds it on the server."""
         if self._connection is None or self.holds_lock:
             return
-        row = self._connection.execute(HOLD_LOCK, [self._runner]).fetchone()
-        self.holds_lock = bool(row and row[0])
+        try:
+            row = self._connection.execute(HOLD_LOCK, [self._runner]).fetchone()
+            self.holds_lock = bool(row and row[0])
+        except psycopg.Error:
+            self.lose()
 
     def hear(self) -> list[tuple[str, str]]:
         """Take the notifications that have arrived, as (channel, payload).

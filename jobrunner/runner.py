@@ -7,7 +7,7 @@ in the outbox, workers go on, and each turn tries again.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 
@@ -57,7 +57,7 @@ class Timetable:
     sweep: float = 0.0
     rescue: float = 0.0
     look: float = 0.0
-    clean: float = field(default_factory=lambda: monotonic() + JANITOR_SECONDS / 2)
+    clean: float = 0.0
 
 
 class Runner:
@@ -110,7 +110,9 @@ class Runner:
             self._talk()
 
     def _others(self) -> list[StopSignals | Listener]:
-        return [self._signals, self._listener] if self._listener.connected else [self._signals]
+        """What to wait for beside the workers; who does not read must not wait for it."""
+        hears = self._listener.connected and self._link.connected
+        return [self._signals, self._listener] if hears else [self._signals]
 
     def _pause(self) -> float:
         """How many seconds nothing needs to be done, unless something happens."""
@@ -205,6 +207,7 @@ class Runner:
         log.info("database_back", runner=self.id, seconds=away)
         self._away_since = None
         self._judge.lose_contact()
+        self._listener.retry_soon()
         self._times = Timetable(clean=self._times.clean)
 
     # What a turn says to the database

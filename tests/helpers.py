@@ -101,6 +101,30 @@ class Jobs:
         assert row
         return UUID(str(row[0]))
 
+    def add_runner(
+        self,
+        runner: str,
+        *,
+        has_lock: bool = False,
+        lease: str = "30 s",
+        heartbeat_ago: str = "0 s",
+    ) -> None:
+        """Insert the row of a runner, as if it had last beaten so long ago."""
+        self.db.execute(
+            """
+            insert into runner (id, host, pid, version, models, workers, lease, has_lock,
+                heartbeat_at, ready_workers)
+            values (%(runner)s, 'here', 1, '0', array['sentiment'], 2, %(lease)s::interval,
+                %(has_lock)s, clock_timestamp() - %(heartbeat_ago)s::interval, 2)
+            """,
+            {
+                "runner": runner,
+                "lease": lease,
+                "has_lock": has_lock,
+                "heartbeat_ago": heartbeat_ago,
+            },
+        )
+
     def get(self, job_id: UUID | str) -> dict[str, Any]:
         """The row of a job by column."""
         with self.db.cursor(row_factory=dict_row) as cursor:

@@ -1,0 +1,1 @@
+"""Measures the system through its real parts: `make bench`."""

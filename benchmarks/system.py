@@ -1,0 +1,86 @@
+"""A whole system for a benchmark: PostgreSQL with fsync on, the web, runners."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+from time import monotonic
+
+import psycopg
+
+from jobrunner import database, embedded, migrations
+
+START_SECONDS = 30
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a server of our own with default, durable settings; give its URL."""
+    with TemporaryDirectory() as folder:
+        server = embedded.Server(Path(folder))
+        try:
+            with database.connect(server.start()) as connection:
+                migrations.migrate(connection)
+            yield server.url
+        finally:
+            server.stop()
+
+
+@contextmanager
+def web(url: str) -> Iterator[int]:
+    """Run the web as in production; give its port."""
+    port = embedded.free_port()
+    arguments = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
+    with _service(arguments, url, PORT=str(port)):
+        _await(lambda: _answers(port), "the web")
+        yield port
+
+
+@contextmanager
+def runner(url: str, model: str, workers: int) -> Iterator[None]:
+    """Run a runner and wait until it sleeps with all workers ready."""
+    arguments = ["-m", "jobrunner", "start", "--model", model, "--workers", str(workers)]
+    query = "select from runner where sleeping and ready_workers = %s"
+    with _service(arguments, url), psycopg.connect(url, autocommit=True) as connection:
+        _await(lambda: connection.execute(query, [workers]).rowcount == 1, "the runner")
+        yield
+
+
+@contextmanager
+def _service(arguments: list[str], url: str, **settings: str) -> Iterator[None]:
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, "DATABASE_URL": url, **settings},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _await(ready: object, what: str) -> None:
+    assert callable(ready)
+    deadline = monotonic() + START_SECONDS
+    while not ready():
+        if monotonic() > deadline:
+            raise SystemExit(f"{what} did not start")
+        Event().wait(0.02)

@@ -1,0 +1,163 @@
+"""Claiming: who gets which job, in which order."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
+
+import pytest
+from helpers import Jobs
+
+from jobrunner import queue
+from jobrunner.database import BoundedConnection, connect
+from jobrunner.outcome import Job
+
+RUNNER = "here-1-abcd"
+
+
+@pytest.fixture
+def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
+    """A connection of the role job_runner, for a runner that is registered."""
+    jobs.add_runner(RUNNER)
+    with connect(runner_url) as connection:
+        yield connection
+
+
+def claim(connection: BoundedConnection, slots: int = 10, model: str = "sentiment") -> list[Job]:
+    return queue.claim(connection, runner=RUNNER, model=model, slots=slots)
+
+
+def ids(claimed: list[Job]) -> set[UUID]:
+    return {job.id for job in claimed}
+
+
+def test_a_claim_marks_the_job_and_counts_the_attempt(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    job_id = jobs.add("some words")
+
+    [job] = claim(runner)
+
+    row = jobs.get(job_id)
+    assert job == Job(job_id, row["lease_token"], "sentiment", '{"text": "some words"}', 1)
+    assert (row["status"], row["attempt"], row["claimed_by"]) == ("processing", 1, RUNNER)
+    assert row["started_at"] >= row["created_at"]
+
+
+def test_each_claim_has_a_new_lease_token(runner: BoundedConnection, jobs: Jobs) -> None:
+    jobs.add()
+    [first] = claim(runner)
+    queue.release(runner, [first])
+
+    [second] = claim(runner)
+
+    assert second.id == first.id
+    assert second.lease_token != first.lease_token
+
+
+def test_higher_priority_comes_first_then_age(runner: BoundedConnection, jobs: Jobs) -> None:
+    older = jobs.add(due_in="-10 s")
+    urgent = jobs.add(priority=5, due_in="-1 s")
+    newer = jobs.add(due_in="-5 s")
+    last = jobs.add(priority=-100, due_in="-60 s")
+
+    order = [job.id for _ in range(4) for job in claim(runner, slots=1)]
+
+    assert order == [urgent, older, newer, last]
+
+
+def test_no_more_is_claimed_than_there_are_slots(runner: BoundedConnection, jobs: Jobs) -> None:
+    for _ in range(5):
+        jobs.add()
+
+    claimed = claim(runner, slots=3)
+
+    assert len(claimed) == 3
+    assert jobs.count("pending") == 2
+
+
+@pytest.mark.parametrize("status", ["processing", "completed", "failed"])
+def test_what_is_not_pending_is_not_claimed(
+    runner: BoundedConnection, jobs: Jobs, status: str
+) -> None:
+    jobs.add(status=status)
+
+    assert claim(runner) == []
+
+
+def test_a_job_is_not_claimed_before_its_time(runner: BoundedConnection, jobs: Jobs) -> None:
+    jobs.add(due_in="1 h")
+
+    assert claim(runner) == []
+    due_in = queue.next_run_at(runner, model="sentiment")
+    assert due_in is not None
+    assert 3590 < due_in <= 3600
+
+
+def test_jobs_of_another_model_are_left_alone(runner: BoundedConnection, jobs: Jobs) -> None:
+    jobs.add(model="other", priority=100)
+    mine = jobs.add()
+
+    assert ids(claim(runner)) == {mine}
+
+
+@pytest.mark.parametrize("state", ["unknown", "lost"])
+def test_a_runner_that_was_found_dead_claims_nothing(
+    runner: BoundedConnection, jobs: Jobs, state: str
+) -> None:
+    jobs.add()
+    if state == "lost":
+        jobs.db.execute("update runner set lost_at = now()")
+    else:
+        jobs.db.execute("delete from runner")
+
+    assert claim(runner) == []
+
+
+def test_two_runners_never_claim_the_same_job(runner_url: str, jobs: Jobs) -> None:
+    jobs.add_runner(RUNNER)
+    expected = {jobs.add() for _ in range(200)}
+
+    def drain(_: int) -> list[UUID]:
+        mine: list[UUID] = []
+        with connect(runner_url) as connection:
+            while claimed := claim(connection, slots=3):
+                mine += [job.id for job in claimed]
+        return mine
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [job_id for mine in pool.map(drain, range(8)) for job_id in mine]
+
+    assert len(claimed) == 200
+    assert set(claimed) == expected
+
+
+def test_a_claim_does_not_wait_for_a_locked_row(runner: BoundedConnection, jobs: Jobs) -> None:
+    locked, free = jobs.add(), jobs.add()
+
+    with jobs.db.transaction():
+        jobs.db.execute("select from job where id = %s for update", [locked])
+        claimed = claim(runner)
+
+    assert ids(claimed) == {free}
+
+
+def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    for _ in range(2):
+        jobs.add()
+    known, unknown = claim(runner)
+    elsewhere = jobs.add(status="processing", claimed_by="another")
+
+    released = queue.release_unknown(runner, runner=RUNNER, held=[known.id])
+
+    assert released == [unknown.id]
+    row = jobs.get(unknown.id)
+    assert (row["status"], row["attempt"], row["claimed_by"]) == ("pending", 0, None)
+    assert jobs.status(known.id) == "processing"
+    assert jobs.status(elsewhere) == "processing"
+
+
+def test_nothing_is_known_of_the_next_run_of_an_empty_queue(runner: BoundedConnection) -> None:
+    assert queue.next_run_at(runner, model="sentiment") is None
+    assert queue.release_unknown(runner, runner=RUNNER, held=[uuid4()]) == []

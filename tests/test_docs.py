@@ -1,0 +1,122 @@
+"""The README is true: commands, options, settings, links, and what its examples say."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from pydantic.fields import FieldInfo
+
+import jobrunner.settings
+import web.settings
+from jobrunner.cli import main
+from jobrunner.models import load
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(main.commands)
+
+
+def row_of(first_cell: str) -> str:
+    """The row of a README table whose first cell begins so."""
+    rows = [line for line in README.splitlines() if line.startswith(f"| `{first_cell}`")]
+    assert len(rows) == 1, f"{len(rows)} rows begin with {first_cell}"
+    return rows[0]
+
+
+def settings() -> Iterator[tuple[str, FieldInfo]]:
+    for model in (jobrunner.settings.Settings, web.settings.Settings):
+        for field in model.model_fields.values():
+            assert field.alias
+            yield field.alias, field
+
+
+def as_written(default: Any) -> str:
+    match default:
+        case None:
+            return ""
+        case timedelta():
+            return f"{default.days}d"
+        case float():
+            return f"{default:g}"
+        case _:
+            return str(default)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_in_the_readme_with_its_help_and_options(name: str) -> None:
+    command = main.commands[name]
+    row = row_of(f"jobrunner {name}")
+
+    assert command.get_short_help_str(200) in row
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert f"`{parameter.opts[0]}`" in row
+    for option in re.findall(r"`(--[a-z-]+)`", row):
+        assert option in [opt for parameter in command.params for opt in parameter.opts]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_an_example_that_begins_with_its_name(name: str) -> None:
+    command = main.commands[name]
+
+    assert command.help
+    assert "Example:" in command.help
+    assert f"jobrunner {name}" in command.help.split("Example:")[1]
+    assert len(command.help.splitlines()[0]) <= 60
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name != "limit":
+            assert parameter.help
+
+
+@pytest.mark.parametrize(("name", "field"), settings(), ids=lambda value: str(value)[:30])
+def test_each_setting_is_in_the_readme_with_its_default(name: str, field: FieldInfo) -> None:
+    row = row_of(name)
+
+    default = as_written(field.default)
+    if default and default != "PydanticUndefined":
+        assert f"| `{default}` |" in row
+
+
+def test_the_readme_has_no_setting_that_is_not_there() -> None:
+    section = README.split("## Settings")[1].split("\n## ")[0]
+
+    named = set(re.findall(r"^\| `([A-Z_]+)`", section, re.MULTILINE))
+
+    assert named == {name for name, _ in settings()}
+
+
+def test_the_commands_of_make_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+
+    for target in set(re.findall(r"make ([a-z]+)\b", README)) & {"up", "test", "lint", "bench"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_example_model_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = re.findall(r"```python\n# mymodel.py\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mymodel.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    model = load("mymodel:Sentiment", {})
+    model.setup()
+
+    assert model.predict({"text": "A great day"})["sentiment"] == "positive"
+
+
+def test_the_json_of_the_readme_is_json() -> None:
+    blocks = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+
+    assert blocks
+    for block in blocks:
+        json.loads(block)
+
+
+def test_links_inside_the_repository_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

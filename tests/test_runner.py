@@ -1,0 +1,354 @@
+"""The promise, kept by real processes: every accepted job reaches one final state."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+from helpers import Jobs, login_url, wait_for
+from processes import Process, System, system
+
+from jobrunner import database, embedded, migrations
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def services(runner_url: str, tmp_path: Path) -> Iterator[System]:
+    with system(runner_url, tmp_path) as started:
+        yield started
+
+
+def all_completed(jobs: Jobs, count: int, seconds: float = 40) -> None:
+    wait_for(lambda: jobs.count("completed") == count, f"{count} completed", seconds)
+
+
+def test_a_job_goes_from_post_to_result(
+    services: System, web_url: str, jobs: Jobs, runner_url: str
+) -> None:
+    services.runner(MOCK_DELAY_SECONDS=0.2)
+    web = services.web(web_url)
+
+    status, body = web.submit("This product is amazing!")
+
+    assert status == 202
+    assert set(body) == {"job_id", "status"}
+    assert body["status"] == "processing"
+    jobs.wait(body["job_id"], "completed")
+    _, job = web.get(f"/jobs/{body['job_id']}")
+    assert job["result"] == {"sentiment": "positive", "confidence": 0.95}
+    assert (job["status"], job["attempt"], job["error"]) == ("completed", 1, None)
+
+
+def test_a_sleeping_runner_is_woken_by_an_insert_by_hand(services: System, jobs: Jobs) -> None:
+    # So rare a poll that only the notification can explain a quick start.
+    services.runner(MOCK_DELAY_SECONDS=0, JOBRUNNER_POLL_SECONDS=60)
+    asleep = "select from runner where sleeping"
+    wait_for(lambda: jobs.db.execute(asleep).rowcount, "the runner sleeps")
+    started = monotonic()
+
+    jobs.db.execute("""insert into job (model, input) values ('sentiment', '{"text": "good"}')""")
+
+    all_completed(jobs, 1)
+    assert monotonic() - started < 10
+
+
+def test_without_notifications_the_poll_finds_the_job(services: System, jobs: Jobs) -> None:
+    services.runner(MOCK_DELAY_SECONDS=0)
+    jobs.db.execute("alter table job disable trigger job_wakes_sleeping_runners")
+    try:
+        job_id = jobs.add()
+        jobs.wait(job_id, "completed")
+    finally:
+        jobs.db.execute("alter table job enable trigger job_wakes_sleeping_runners")
+
+
+def test_a_failed_attempt_is_tried_again_until_none_is_left(services: System, jobs: Jobs) -> None:
+    services.runner("--model", "sentiment=strange_models:Told")
+    job_id = jobs.add("raise secret words", max_attempts=2)
+
+    row = jobs.wait(job_id, "failed")
+
+    assert [entry["attempt"] for entry in row["errors"]] == [1, 2]
+    assert row["error"]["code"] == "model_error"
+
+
+def test_a_job_that_kills_its_worker_every_time_ends_as_worker_lost(
+    services: System, jobs: Jobs
+) -> None:
+    runner = services.runner("--model", "sentiment=strange_models:Told")
+    poison = jobs.add("segfault", max_attempts=2)
+    healthy = [jobs.add("sleep 0.05") for _ in range(10)]
+
+    row = jobs.wait(poison, "failed")
+
+    assert row["error"]["code"] == "worker_lost"
+    assert row["attempt"] == 2
+    for job_id in healthy:
+        assert jobs.wait(job_id, "completed")["attempt"] == 1
+    assert runner.process.poll() is None
+
+
+def test_no_text_and_no_result_gets_into_the_log(services: System, jobs: Jobs) -> None:
+    runner = services.runner("--model", "sentiment=strange_models:Told")
+    failing = jobs.add("raise private-matter", max_attempts=1)
+    good = jobs.add("private-matter")
+
+    jobs.wait(failing, "failed")
+    jobs.wait(good, "completed")
+
+    wait_for(lambda: runner.lines("completed") and runner.lines("failed"), "both are logged")
+    assert "private" not in runner.log
+    assert "positive" not in runner.log
+
+
+def test_after_kill_9_in_mid_inference_another_runner_completes_the_jobs(
+    services: System, jobs: Jobs
+) -> None:
+    victim = services.runner(MOCK_DELAY_SECONDS=60)
+    held = [jobs.add(), jobs.add()]
+    for job_id in held:
+        jobs.wait(job_id, "processing")
+    services.runner(MOCK_DELAY_SECONDS=0)
+    killed = monotonic()
+
+    victim.send(signal.SIGKILL)
+
+    rows = [jobs.wait(job_id, "completed") for job_id in held]
+    assert monotonic() - killed < 10
+    assert [row["attempt"] for row in rows] == [2, 2]
+    assert [row["errors"][0]["code"] for row in rows] == ["runner_lost"] * 2
+
+
+def test_a_lone_runner_that_is_started_again_takes_up_its_jobs(
+    services: System, jobs: Jobs
+) -> None:
+    victim = services.runner(MOCK_DELAY_SECONDS=60)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+    victim.send(signal.SIGKILL)
+    victim.wait()
+
+    services.runner(MOCK_DELAY_SECONDS=0)
+
+    assert jobs.wait(job_id, "completed", 10)["attempt"] == 2
+
+
+def test_five_hundred_jobs_and_a_killed_runner(services: System, jobs: Jobs) -> None:
+    workers = 8
+    arguments = ("--workers", str(workers))
+    victim = services.runner(*arguments, MOCK_DELAY_SECONDS=0.1)
+    survivor = services.runner(*arguments, MOCK_DELAY_SECONDS=0.1)
+    query = """
+        insert into job (model, input)
+        select 'sentiment', '{"text": "good"}' from generate_series(1, 500)
+    """
+    jobs.db.execute(query)
+    wait_for(lambda: jobs.count("completed") >= 200, "nearly half is done", 30)
+
+    victim.send(signal.SIGKILL)
+
+    victim.wait()
+    killed_at = jobs.db.execute("select clock_timestamp()").fetchone()
+    all_completed(jobs, 500)
+    again = jobs.db.execute("select attempt, started_at, errors from job where attempt > 1")
+    rows = again.fetchall()
+    assert killed_at
+    assert len(rows) <= workers
+    assert all(attempt == 2 and len(errors) == 1 for attempt, _, errors in rows)
+    assert all((started - killed_at[0]).total_seconds() < 10 for _, started, _ in rows)
+    done = [line["job_id"] for runner in (victim, survivor) for line in runner.lines("completed")]
+    assert len(done) == len(set(done))
+
+
+def test_sigterm_lets_running_jobs_finish_and_claims_no_more(
+    services: System, jobs: Jobs
+) -> None:
+    runner = services.runner(MOCK_DELAY_SECONDS=1)
+    running = [jobs.add(), jobs.add()]
+    for job_id in running:
+        jobs.wait(job_id, "processing")
+    waiting = jobs.add()
+
+    runner.send(signal.SIGTERM)
+
+    assert runner.wait() == 0
+    assert [jobs.status(job_id) for job_id in running] == ["completed", "completed"]
+    assert jobs.get(waiting)["attempt"] == 0
+    assert jobs.db.execute("select from runner").rowcount == 0
+
+
+@pytest.mark.parametrize("how", ["the grace is over", "a second signal"])
+def test_what_is_not_finished_is_handed_back_uncounted(
+    services: System, jobs: Jobs, how: str
+) -> None:
+    grace = 0.3 if how == "the grace is over" else 60
+    runner = services.runner(MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=grace)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+
+    runner.send(signal.SIGTERM)
+    wait_for(lambda: runner.lines("stopping"), "the runner stops")
+    if how == "a second signal":
+        runner.send(signal.SIGTERM)
+
+    assert runner.wait(10) == 0
+    row = jobs.get(job_id)
+    assert (row["status"], row["attempt"], row["errors"]) == ("pending", 0, [])
+
+
+def test_a_runner_that_was_paused_past_its_lease_records_nothing_and_goes_on(
+    services: System, jobs: Jobs
+) -> None:
+    settings = {"JOBRUNNER_LEASE_SECONDS": 2, "MOCK_DELAY_SECONDS": 1}
+    paused = services.runner("--workers", "1", **settings)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+    paused.send(signal.SIGSTOP)
+    other = services.runner("--workers", "1", **settings)
+    row = jobs.wait(job_id, "completed")
+
+    paused.send(signal.SIGCONT)
+
+    wait_for(lambda: paused.lines("found_dead"), "the paused runner learns that it is dead")
+    assert paused.lines("completed") == []
+    assert jobs.get(job_id) == row
+    other.send(signal.SIGTERM)
+    other.wait()
+    assert jobs.wait(jobs.add(), "completed")["attempt"] == 1
+
+
+def test_workers_die_with_their_runner(services: System, jobs: Jobs) -> None:
+    runner = services.runner(MOCK_DELAY_SECONDS=60)
+    pids = [int(line["pid"]) for line in runner.lines("worker_ready")]
+
+    runner.send(signal.SIGKILL)
+
+    runner.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "no orphans")
+
+
+def test_old_final_jobs_are_removed_by_the_runner(services: System, jobs: Jobs) -> None:
+    old = [jobs.add(status=s, created="2 d", finished="2 d") for s in ("completed", "failed")]
+    young = jobs.add(status="completed", created="2 d", finished="1 h")
+    waiting = jobs.add(created="90 d", due_in="1 h")
+
+    services.runner(JOBRUNNER_RETENTION="1d")
+
+    query = "select id from job where id = any(%s)"
+    wait_for(lambda: jobs.db.execute(query, [old]).rowcount == 0, "the old jobs are gone")
+    assert jobs.status(young) == "completed"
+    assert jobs.status(waiting) == "pending"
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+def restarting(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[embedded.Server, int]]:
+    """A server of one's own, and how it is to be stopped."""
+    server = embedded.Server(tmp_path / "postgres")
+    with database.connect(server.start()) as connection:
+        migrations.migrate(connection)
+    yield server, request.param
+    server.stop()
+
+
+def test_postgresql_restarts_under_load_and_nothing_is_lost(
+    restarting: tuple[embedded.Server, int], tmp_path: Path
+) -> None:
+    server, how = restarting
+    with system(server.url, tmp_path) as services:
+        runner = services.runner("--workers", "4", MOCK_DELAY_SECONDS=0.02)
+        web = services.web(server.url)
+        load = Load(web)
+        wait_for(lambda: len(load.accepted) > 100, "some load")
+
+        server.stop(how)
+        wait_for(lambda: load.refused, "the web says 503", 20)
+        server.start()
+        before = len(load.accepted)
+        wait_for(lambda: len(load.accepted) > before + 100, "load goes on")
+        load.end()
+
+        with psycopg.connect(server.url, autocommit=True) as db:
+            states = Jobs(db)
+            wait_for(lambda: not unfinished(states), "everything is final", 30)
+            rows = db.execute("select id::text, status, attempt from job").fetchall()
+    found = {job_id: (status, attempt) for job_id, status, attempt in rows}
+    assert set(load.accepted) <= set(found)
+    assert {status for status, _ in found.values()} == {"completed"}
+    assert load.surprises == []
+    assert runner.lines("database_back")
+
+
+def unfinished(jobs: Jobs) -> int:
+    return jobs.count("pending") + jobs.count("processing")
+
+
+class Load:
+    """Posts without pause until it is ended; keeps what was accepted and refused."""
+
+    def __init__(self, web: Any) -> None:
+        self.accepted: list[str] = []
+        self.refused: list[int] = []
+        self.surprises: list[int] = []
+        self._web = web
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._post) for _ in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _post(self) -> None:
+        while not self._over.wait(0.005):
+            status, body = self._web.submit("good")
+            if status == 202:
+                self.accepted.append(body["job_id"])
+            elif status == 503:
+                self.refused.append(status)
+            else:
+                self.surprises.append(status)
+
+
+def test_drain_ends_when_the_queue_is_empty(services: System, jobs: Jobs) -> None:
+    done = [jobs.add() for _ in range(5)]
+    later = jobs.add(due_in="1 s")
+
+    runner = services.runner("--drain", MOCK_DELAY_SECONDS=0)
+
+    assert runner.wait(15) == 0
+    assert [jobs.status(job_id) for job_id in (*done, later)] == ["completed"] * 6
+
+
+def test_a_stop_ends_in_time_with_the_database_away(tmp_path: Path) -> None:
+    server = embedded.Server(tmp_path / "postgres")
+    with database.connect(server.start()) as connection:
+        migrations.migrate(connection)
+    with system(server.url, tmp_path) as services:
+        runner = services.runner(MOCK_DELAY_SECONDS=0, JOBRUNNER_GRACE_SECONDS=1)
+        server.stop()
+        wait_for(lambda: runner.lines("database_lost"), "the runner misses the database")
+
+        runner.send(signal.SIGTERM)
+
+        assert runner.wait(15) == 0
+
+
+def test_a_runner_waits_in_vain_for_no_job_of_a_login_without_rights(
+    services: System, owner_url: str, db: object
+) -> None:
+    url = login_url(owner_url, "web_login")
+    log = services.folder / "refused.log"
+    process = Process(["-m", "jobrunner", "start"], {"DATABASE_URL": url}, log)
+
+    assert process.wait() == 1
+    assert "may not act as job_runner" in process.log
+    assert len(process.log.strip().splitlines()) == 1

@@ -1,0 +1,241 @@
+"""Isolation of the model: whatever it does costs the attempt that it was on, and no more."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from helpers import wait_for
+
+from jobrunner.errors import ModelLoadError
+from jobrunner.outcome import Job, Outcome
+from jobrunner.workers import ModelSpec, Workers
+
+MAX_RESULT_BYTES = 10_000
+
+Start = Callable[..., Workers]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts workers with a model of strange_models and waits until they are ready."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    started: list[Workers] = []
+
+    def start(model: str = "Told", *, count: int = 1, name: str = "sentiment") -> Workers:
+        spec = ModelSpec(name, f"strange_models:{model}")
+        workers = Workers(spec, count, MAX_RESULT_BYTES)
+        started.append(workers)
+        settle(workers, lambda: workers.ready == count)
+        return workers
+
+    yield start
+    for workers in started:
+        workers.end()
+
+
+def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> list[Outcome]:
+    """Tend and collect until ``done``; return the outcomes of the meantime."""
+    outcomes: list[Outcome] = []
+
+    def turn() -> bool:
+        workers.tend()
+        workers.wait(0.05, [])
+        outcomes.extend(workers.collect())
+        return done()
+
+    wait_for(turn, "the workers are as expected", seconds)
+    return outcomes
+
+
+def a_job(text: str, model: str = "sentiment") -> Job:
+    return Job(uuid4(), uuid4(), model, f'{{"text": "{text}"}}', 1)
+
+
+def run(workers: Workers, *texts: str, model: str = "sentiment") -> list[Outcome]:
+    """Give a job a text and wait for all the outcomes, in the order of the texts."""
+    given = [a_job(text, model) for text in texts]
+    workers.give(given)
+    outcomes = settle(workers, lambda: not workers.jobs)
+    by_job = {outcome.job.id: outcome for outcome in outcomes}
+    return [by_job[job.id] for job in given]
+
+
+def code(outcome: Outcome) -> str | None:
+    return outcome.failure.code if outcome.failure else None
+
+
+def test_a_model_answers_and_its_time_is_measured(start: Start) -> None:
+    workers = start()
+
+    [outcome] = run(workers, "sleep 0.1")
+
+    assert outcome.result == '{"sentiment": "positive", "confidence": 0.5}'
+    assert 0.1 <= outcome.seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("segfault", "worker_lost"),
+        ("exit 0", "worker_lost"),
+        ("exit 3", "worker_lost"),
+        ("sys_exit", "worker_lost"),
+        ("hang", "timeout"),
+        ("block_signals", "timeout"),
+        ("raise a word", "model_error"),
+        ("raise_unpicklable", "model_error"),
+        ("raise_unspeakable", "model_error"),
+        ("raise_hopeless", "model_error"),
+        ("nan", "invalid_output"),
+        ("nothing", "invalid_output"),
+        ("object", "invalid_output"),
+        ("huge", "invalid_output"),
+        ("recurse", "invalid_output"),
+        ("surrogate", "invalid_output"),
+        ("shape", "invalid_output"),
+        ("range", "invalid_output"),
+    ],
+)
+def test_what_a_model_does_wrong_fails_its_attempt_and_no_other(
+    start: Start, text: str, expected: str
+) -> None:
+    workers = start(count=2)
+
+    bad, neighbour = run(workers, text, "sleep 0.2")
+
+    assert code(bad) == expected
+    assert neighbour.result is not None
+    settle(workers, lambda: workers.ready == 2)
+    assert [code(outcome) for outcome in run(workers, "well", "well")] == [None, None]
+
+
+def test_the_message_says_how_a_worker_died(start: Start) -> None:
+    workers = start(count=2)
+
+    segfault, ended = run(workers, "segfault", "exit 3")
+
+    assert segfault.failure
+    assert segfault.failure.message == "the worker was killed by SIGSEGV"
+    assert ended.failure
+    assert ended.failure.message == "the worker exited with code 3"
+
+
+def test_an_exception_can_say_that_there_is_no_use_in_a_retry(start: Start) -> None:
+    workers = start(count=2)
+
+    hopeless, usual = run(workers, "raise_hopeless", "raise x")
+
+    assert hopeless.failure
+    assert hopeless.failure.retryable is False
+    assert usual.failure
+    assert usual.failure.retryable is True
+
+
+def test_what_a_model_prints_does_not_disturb_its_answer(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workers = start()
+
+    [outcome] = run(workers, "print")
+
+    assert outcome.result
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "hello from a model" in printed.err
+
+
+def test_a_model_that_forks_answers_all_the_same(start: Start) -> None:
+    workers = start()
+
+    first, second = run(workers, "fork") + run(workers, "well")
+
+    assert first.result
+    assert second.result
+
+
+def test_what_a_dead_worker_has_started_ends_with_it(start: Start, tmp_path: Path) -> None:
+    workers = start()
+    file = tmp_path / "pid"
+
+    [outcome] = run(workers, f"fork_and_die {file}")
+
+    assert code(outcome) == "worker_lost"
+    pid = int(file.read_text())
+    wait_for(lambda: not runs(pid), "the model's child is gone")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process lives; one that nobody has reaped does not."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat")
+        return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_a_worker_knows_no_way_into_the_database(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://a:secret@b/c")
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    workers = start(name="free")
+
+    [outcome] = run(workers, "environment", model="free")
+
+    assert outcome.result
+    assert "secret" not in outcome.result
+
+
+def test_other_models_may_answer_with_any_json(start: Start) -> None:
+    workers = start(name="free")
+
+    [outcome] = run(workers, "shape", model="free")
+
+    assert outcome.result == '{"label": "positive"}'
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("FailsSetup", "OSError: the weights are missing"),
+        ("DiesInSetup", "the worker exited with code 7"),
+        ("WithoutPredict", "has no method predict"),
+        ("Missing", "has no attribute 'Missing'"),
+    ],
+)
+def test_a_model_that_never_loads_is_an_error_that_says_why(
+    start: Start, model: str, reason: str
+) -> None:
+    with pytest.raises(ModelLoadError, match=reason):
+        start(model)
+
+
+def test_a_model_that_loads_no_more_is_tried_again_later(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "marker"
+    monkeypatch.setenv("MARKER", str(marker))
+    workers = start("SetsUpOnce")
+
+    [outcome] = run(workers, "die")
+
+    assert code(outcome) == "worker_lost"
+    settle(workers, lambda: workers.lost >= 2)
+    assert workers.ready == 0
+    marker.unlink()
+    settle(workers, lambda: workers.ready == 1)
+
+
+def test_kill_jobs_ends_the_inferences_and_keeps_the_idle_workers(start: Start) -> None:
+    workers = start(count=2)
+    job = a_job("hang")
+    workers.give([job])
+
+    killed = workers.kill_jobs()
+
+    assert killed == [job]
+    assert workers.ready == 1
+    assert settle(workers, lambda: workers.ready == 2) == []
