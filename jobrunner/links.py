@@ -24,7 +24,8 @@ LISTEN = """
     set tcp_keepalives_interval = 2;
     set tcp_keepalives_count = 3;
     listen job_submitted;
-    listen runner_stop_requested
+    listen runner_stop_requested;
+    listen cancel_requested
 """
 HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 

@@ -29,9 +29,7 @@ class Failure:
 
     def to_json(self) -> str:
         """Write it as ``job.error`` keeps it."""
-        return json.dumps(
-            {"code": self.code, "message": self.message, "retryable": self.retryable}
-        )
+        return json.dumps({"code": self.code, "message": self.message, "retryable": self.retryable})
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,12 @@ def judge(job: Job, message: dict[str, Any], max_result_bytes: int) -> Outcome:
         return Outcome(job, 0, failure=invalid_output(f"{place}: {fault['msg']}"))
     except ValueError as error:
         return Outcome(job, 0, failure=invalid_output(str(error)))
+
+
+def cancelled(job: Job) -> Outcome:
+    """The outcome of an attempt that was ended because nobody wants its result."""
+    failure = Failure("cancelled", "the job was cancelled", retryable=False)
+    return Outcome(job, 0, failure=failure)
 
 
 def invalid_output(message: str) -> Failure:

@@ -25,9 +25,7 @@ def open_psql(url: str, arguments: Sequence[str]) -> None:
     password = parts.pop("password", None)
     changes = {"PGPASSWORD": str(password)} if password else {}
     program = find_psql()
-    os.execve(
-        program, [program, make_conninfo(**parts), *arguments], child_environment(changes)
-    )
+    os.execve(program, [program, make_conninfo(**parts), *arguments], child_environment(changes))
 
 
 def find_psql() -> str:

@@ -204,6 +204,14 @@ RESCUE = """
     returning job.id, job.status, job.attempt
 """
 
+CANCELLED = "select job_id from cancel_request where job_id = any(%(ids)s::uuid[])"
+
+REQUEST_CANCEL = """
+    insert into cancel_request (job_id)
+    values (%(id)s)
+    on conflict (job_id) do nothing
+"""
+
 NEXT_RUN_AT = """
     select extract(epoch from min(run_at) - clock_timestamp())::double precision
     from job
@@ -324,6 +332,19 @@ def rescue(connection: Connection) -> list[Rescued]:
         return cursor.execute(RESCUE).fetchall()
 
 
+def cancelled(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Tell for which of these jobs a cancel was requested."""
+    return {row[0] for row in connection.execute(CANCELLED, {"ids": list(ids)})}
+
+
+def request_cancel(connection: Connection, job_id: UUID) -> None:
+    """Ask for a job to be cancelled: see ``sql/0008_create_cancel_request.sql``.
+
+    :raises psycopg.errors.ForeignKeyViolation: when there is no such job.
+    """
+    connection.execute(REQUEST_CANCEL, {"id": job_id})
+
+
 def next_run_at(connection: Connection, *, model: str) -> float | None:
     """In how many seconds the next pending job is due; None when none is pending."""
     row = connection.execute(NEXT_RUN_AT, {"model": model}).fetchone()
@@ -352,4 +373,3 @@ def show(connection: Connection, job_id: UUID) -> dict[str, Any] | None:
     """Read one job in full."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(SHOW, {"id": job_id}).fetchone()
-

@@ -19,12 +19,14 @@ from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError
 from jobrunner.heartbeat import Judge, Pulse
 from jobrunner.links import Link, Listener
 from jobrunner.outbox import Outbox
-from jobrunner.outcome import Job
+from jobrunner.outcome import Job, cancelled
 from jobrunner.signals import StopSignals
 from jobrunner.tally import Tally
 from jobrunner.workers import ModelSpec, Workers
 
 SWEEP_SECONDS = 1.0
+# A cancel is told by notification; this is for when that is lost.
+CANCEL_SECONDS = 1.0
 RESCUE_SECONDS = 10.0
 JANITOR_SECONDS = 60.0
 # After falling asleep, look again: an insert that was in flight did not see us sleep.
@@ -56,6 +58,7 @@ class Timetable:
     beat: float = 0.0
     sweep: float = 0.0
     rescue: float = 0.0
+    cancel: float = 0.0
     look: float = 0.0
     clean: float = 0.0
 
@@ -118,8 +121,9 @@ class Runner:
         """How many seconds nothing needs to be done, unless something happens."""
         times = self._times
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
-        if self._link.connected and self._wants_jobs():
-            due.append(times.look)
+        if self._link.connected:
+            due += [times.look] if self._wants_jobs() else []
+            due += [times.cancel] if self._workers.jobs else []
         if self._stop_by is not None:
             due.append(self._stop_by)
         return max(0.0, min(due) - monotonic())
@@ -140,6 +144,7 @@ class Runner:
             if self._away_since is not None:
                 self._come_back(connection)
             self._hear()
+            self._cancel(connection)
             self._outbox.write(connection)
             self._keep_alive(connection)
             self._sweep(connection)
@@ -226,8 +231,19 @@ class Runner:
         for channel, payload in heard:
             if channel == "job_submitted":
                 self._times.look = 0.0
+            elif channel == "cancel_requested":
+                self._times.cancel = 0.0
             elif payload == self.id:
                 self._times.beat = 0.0
+
+    def _cancel(self, connection: queue.Connection) -> None:
+        """End the inferences of which somebody wants no result any more."""
+        if monotonic() < self._times.cancel:
+            return
+        self._times.cancel = monotonic() + _jittered(CANCEL_SECONDS)
+        ids = [job.id for job in self._workers.jobs]
+        wanted = queue.cancelled(connection, ids) if ids else set()
+        self._outbox.add([cancelled(job) for job in self._workers.kill_jobs(wanted)])
 
     def _keep_alive(self, connection: queue.Connection) -> None:
         """Beat when it is time; learn whether to stop, or that we were found dead."""

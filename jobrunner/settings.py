@@ -10,11 +10,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from jobrunner.errors import SettingsError
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# An age that PostgreSQL can still take from the present.
+MAX_DURATION = timedelta(days=36500)
 
 
 def parse_duration(value: object) -> timedelta:
@@ -22,13 +33,29 @@ def parse_duration(value: object) -> timedelta:
 
     :raises ValueError: when it is anything else.
     """
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", str(value).strip())
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", str(value).strip())
     if not match:
         raise ValueError("should be a number and a unit, like 30d, 12h, 90m or 45s")
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
+    duration = timedelta(**{UNITS[match[2]]: int(match[1])})
+    if duration > MAX_DURATION:
+        raise ValueError("should be at most 36500d")
+    return duration
+
+
+def check_url(url: str) -> str:
+    """Refuse what libpq can't read, so that a typo shows at the start.
+
+    :raises ValueError: without the URL, which may hold a password.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        raise ValueError("should be a PostgreSQL URL, postgresql://user@host/database") from None
+    return url
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+DatabaseUrl = Annotated[str, AfterValidator(check_url)]
 
 
 class Settings(BaseModel):
@@ -36,8 +63,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    database_url: str | None = Field(None, alias="DATABASE_URL")
-    listen_url: str | None = Field(None, alias="JOBRUNNER_LISTEN_URL")
+    database_url: DatabaseUrl | None = Field(None, alias="DATABASE_URL", repr=False)
+    listen_url: DatabaseUrl | None = Field(None, alias="JOBRUNNER_LISTEN_URL", repr=False)
     home: Path = Field(Path(".jobrunner"), alias="JOBRUNNER_HOME")
     host: str = Field("127.0.0.1", alias="HOST", min_length=1)
     port: int = Field(8000, alias="PORT", ge=1, le=65535)
@@ -74,9 +101,7 @@ SECRET_VARIABLES = re.compile(r"DATABASE_URL|JOBRUNNER_LISTEN_URL|PG[A-Z]+")
 
 def worker_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Give the environment without what leads into the database."""
-    return {
-        name: value for name, value in environ.items() if not SECRET_VARIABLES.fullmatch(name)
-    }
+    return {name: value for name, value in environ.items() if not SECRET_VARIABLES.fullmatch(name)}
 
 
 def child_environment(

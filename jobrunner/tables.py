@@ -10,11 +10,13 @@ from uuid import UUID
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows with the same keys in columns under their names; numbers to the right."""
+    if not rows:
+        return ""
     names = list(rows[0])
     cells = [[plain(row[name]) for name in names] for row in rows]
     heads = [name.replace("_", " ") for name in names]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    right = [isinstance(rows[0][name], int | float | Decimal) for name in names]
+    right = [any(isinstance(row[name], int | float | Decimal) for row in rows) for name in names]
     lines = [_line(line, widths, right) for line in [heads, *cells]]
     return "\n".join(lines)
 

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from multiprocessing import connection as waiting
+from pathlib import Path
 from time import monotonic
+from typing import TextIO
 
-from jobrunner import database, embedded, heartbeat, log, migrations
+from jobrunner import control, database, embedded, log, migrations
 from jobrunner.errors import AlreadyRunning, JobrunnerError, PortTaken
 from jobrunner.processes import child_setup
 from jobrunner.settings import Settings, child_environment
@@ -43,7 +45,7 @@ BANNER = """
     try it     curl -X POST {base}/predict -H "Content-Type: application/json" \\
                  -d '{{"text": "This product is amazing!"}}'
     then       curl {base}/jobs/<job_id>
-    look       jobrunner status · jobrunner list · jobrunner psql
+    look       jobrunner status, jobrunner list, jobrunner psql
 """
 
 
@@ -55,6 +57,8 @@ class Child:
     arguments: list[str]
     environment: dict[str, str]
     stop_seconds: float
+    # What the kernel sends it when we are killed.
+    death_signal: int
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     short_lives: int = field(default=0)
@@ -67,7 +71,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             env=self.environment,
             start_new_session=True,
-            preexec_fn=child_setup(signal.SIGTERM),
+            preexec_fn=child_setup(self.death_signal),
         )
 
     def tend(self) -> None:
@@ -89,19 +93,23 @@ class Child:
         self.start()
 
     def stop(self, signals: StopSignals) -> None:
-        """Ask it to end and wait; each further signal is passed on; at last kill it."""
+        """Ask it to end and wait; at last kill it with what it has started.
+
+        A second signal, also one that came before, is passed on as SIGINT: to the runner a
+        second request, to gunicorn the one that does not wait for requests under way.
+        """
         if self.process is None:
             return
         self.process.terminate()
-        deadline, passed = monotonic() + self.stop_seconds, signals.count
+        deadline, passed = monotonic() + self.stop_seconds, 1
         while self.process.poll() is None and monotonic() < deadline:
-            waiting.wait([signals.fileno()], LOOK_SECONDS / 4)
-            signals.clear()
             if signals.count > passed:
                 passed = signals.count
-                self.process.terminate()
+                self.process.send_signal(signal.SIGINT)
+            waiting.wait([signals.fileno()], LOOK_SECONDS / 4)
+            signals.clear()
         if self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
 
@@ -111,19 +119,20 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     :raises JobrunnerError: when something can't be started or does not stay up.
     """
     require_port(settings.host, settings.port)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with StopSignals() as signals, _only_one(settings), _server(settings, say) as url:
+    with StopSignals() as signals, _only_one(settings), _server(settings, say) as server:
+        url = server.url if server else database.url_of(settings)
         _migrate(url, say)
         web, runner = _children(settings, url)
         try:
             for child in (web, runner):
                 child.start()
-            if _await_ready(settings, url, [web, runner], signals):
+            if _await_ready(settings, url, web, runner, signals):
                 say(_banner(settings))
             while not signals.count:
                 waiting.wait([signals.fileno()], LOOK_SECONDS)
-                for child in (web, runner):
-                    child.tend()
+                for one in (server, web, runner):
+                    if one:
+                        one.tend()
         finally:
             say("Stopping: web, runner, database. Again Ctrl-C: at once.")
             for child in (web, runner):
@@ -141,17 +150,19 @@ def require_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except (socket.gaierror, UnicodeError):
+            raise PortTaken(f"{host} is no address of this machine: set HOST to one") from None
         except OSError as error:
             raise PortTaken(
-                f"{host}:{port} can not be had ({os.strerror(error.errno or 0)}): stop what"
-                f" listens there, or choose another port, like PORT={port + 1}"
+                f"{host}:{port} can not be had ({error.strerror}): stop what listens there,"
+                " or set PORT to another, like PORT=8080"
             ) from None
 
 
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
     """Hold the folder: a second ``up`` would start a second server on the same data."""
-    with (settings.home / "up.lock").open("a") as file:
+    with _open_lock(settings.home) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -162,16 +173,27 @@ def _only_one(settings: Settings) -> Iterator[None]:
         yield
 
 
+def _open_lock(home: Path) -> TextIO:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return (home / "up.lock").open("a")
+    except OSError as error:
+        raise JobrunnerError(
+            f"{database.display(home)} can not be used ({error.strerror}):"
+            " set JOBRUNNER_HOME to a folder of your own"
+        ) from None
+
+
 @contextmanager
-def _server(settings: Settings, say: Callable[[str], None]) -> Iterator[str]:
+def _server(settings: Settings, say: Callable[[str], None]) -> Iterator[embedded.Server | None]:
     if settings.database_url:
-        yield settings.database_url
+        yield None
         return
     say(f"Starting PostgreSQL in {database.display(settings.home)} ...")
     server = embedded.Server(settings.home)
     server.start()
     try:
-        yield server.url
+        yield server
     finally:
         server.stop()
 
@@ -188,21 +210,23 @@ def _children(settings: Settings, url: str) -> tuple[Child, Child]:
         {"DATABASE_URL": url, "HOST": settings.host, "PORT": str(settings.port)}
     )
     patience = settings.grace_seconds + RUNNER_STOP_SECONDS
-    web = Child("web", WEB, environment, WEB_STOP_SECONDS)
-    return web, Child("runner", RUNNER, environment, patience)
+    # An embedded database dies with us, and a runner could hand nothing back any more.
+    runner_death = signal.SIGTERM if settings.database_url else signal.SIGKILL
+    web = Child("web", WEB, environment, WEB_STOP_SECONDS, signal.SIGINT)
+    return web, Child("runner", RUNNER, environment, patience, runner_death)
 
 
 def _await_ready(
-    settings: Settings, url: str, children: list[Child], signals: StopSignals
+    settings: Settings, url: str, web: Child, runner: Child, signals: StopSignals
 ) -> bool:
-    """Wait until the web answers and a runner is ready; False when a signal came first."""
+    """Wait until the web answers and the runner is ready; False when a signal came first."""
     deadline = monotonic() + READY_SECONDS
     while not signals.count:
-        if _web_answers(settings) and _runner_is_ready(url):
+        if _web_answers(settings) and _is_ready(runner, url):
             return True
         if monotonic() > deadline:
             raise JobrunnerError(f"not ready after {READY_SECONDS:g} s: see the log above")
-        for child in children:
+        for child in (web, runner):
             child.tend()
         waiting.wait([signals.fileno()], LOOK_SECONDS / 4)
     return False
@@ -219,10 +243,11 @@ def _web_answers(settings: Settings) -> bool:
         connection.close()
 
 
-def _runner_is_ready(url: str) -> bool:
+def _is_ready(runner: Child, url: str) -> bool:
+    if runner.process is None:
+        return False
     with database.connect(url) as connection:
-        states = [runner["state"] for runner in heartbeat.overview(connection)]
-    return any(state in ("idle", "working") for state in states)
+        return control.find_ready(connection, runner.process.pid) is not None
 
 
 def _reachable(host: str) -> str:

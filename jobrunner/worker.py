@@ -60,9 +60,7 @@ def answer(model: Model, job: Message, max_result_bytes: int) -> bytes:
     except Exception as error:
         retryable = getattr(error, "retryable", True) is not False
         reply = {"error": _error("model_error", describe(error), retryable)}
-    return frames.encode(
-        {"job_id": job["job_id"], "seconds": perf_counter() - started} | reply
-    )
+    return frames.encode({"job_id": job["job_id"], "seconds": perf_counter() - started} | reply)
 
 
 def _judged(result: Any, max_result_bytes: int) -> Message:

@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection as waiting
 from time import monotonic
 from typing import Any, Protocol
+from uuid import UUID
 
 from jobrunner import frames, log
 from jobrunner.errors import FrameError, ModelLoadError
@@ -219,13 +220,18 @@ class Workers:
                 outcomes += self._replace(worker, Failure("invalid_output", str(error)))
         return outcomes
 
-    def kill_jobs(self) -> list[Job]:
-        """End the inferences under way and return their jobs; the workers are replaced."""
-        jobs = self.jobs
-        for worker in [worker for worker in self._workers if worker.job]:
-            self._workers.remove(worker)
-            worker.end()
-        return jobs
+    def kill_jobs(self, ids: Collection[UUID] | None = None) -> list[Job]:
+        """End the inferences under way, or those of these jobs, and return their jobs.
+
+        The workers are replaced.
+        """
+        killed = []
+        for worker in list(self._workers):
+            if worker.job and (ids is None or worker.job.id in ids):
+                killed.append(worker.job)
+                self._workers.remove(worker)
+                worker.end()
+        return killed
 
     def end(self) -> None:
         """End them all."""

@@ -12,7 +12,7 @@ create table runner (
     host text not null,
     pid integer not null,
     version text not null,
-    models text [] not null,
+    models text[] not null,
     workers smallint not null,
 
     started_at timestamptz not null default clock_timestamp(),
@@ -64,6 +64,7 @@ comment on column runner.pid is 'Its process id on that host.';
 comment on column runner.version is 'Version of the program.';
 comment on column runner.models is 'Names of the models that it serves.';
 comment on column runner.workers is 'How many worker processes it keeps.';
+comment on column runner.started_at is 'When it came under this id.';
 comment on column runner.heartbeat_at is 'Last sign of life.';
 comment on column runner.lease is 'How long after heartbeat_at its claims hold.';
 comment on column runner.has_lock is

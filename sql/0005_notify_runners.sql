@@ -16,6 +16,15 @@ begin
 end
 $$;
 
+-- Whoever inserts a job, under whatever search_path: it is this schema's runners that wake.
+do $$
+begin
+    execute format(
+        'alter function wake_sleeping_runners() set search_path = %I, pg_temp', current_schema()
+    );
+end
+$$;
+
 create trigger job_wakes_sleeping_runners
 after insert on job
 for each statement

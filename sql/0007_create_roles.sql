@@ -8,6 +8,7 @@ do $$
 declare
     v_role text;
     v_purpose text;
+    v_version constant integer := current_setting('server_version_num');
 begin
     for v_role, v_purpose in
         values
@@ -15,17 +16,22 @@ begin
             ('job_runner', 'jobrunner: claims and finishes jobs, keeps its row in runner'),
             ('job_janitor', 'jobrunner: deletes final jobs and lost runners')
     loop
-        begin
-            execute format('create role %I nologin', v_role);
-            execute format('comment on role %I is %L', v_role, v_purpose);
-        exception
-            when duplicate_object or unique_violation then null;
-        end;
-        -- Who owns the tables may take each role; a superuser may anyway.
-        if not (select rolsuper from pg_roles where rolname = current_user) then
+        -- Looked for first: whose login may not create roles can work with those that are there.
+        if not exists (select from pg_roles where rolname = v_role) then
+            begin
+                execute format('create role %I nologin', v_role);
+                execute format('comment on role %I is %L', v_role, v_purpose);
+            exception
+                when duplicate_object or unique_violation then null;
+            end;
+        end if;
+        -- Who owns the tables may take each role. A superuser may anyway; before PostgreSQL 16
+        -- every member may (SET is an option of the membership since).
+        if not pg_has_role(v_role, case when v_version < 160000 then 'member' else 'set' end) then
             begin
                 execute format('grant %I to current_user', v_role);
             exception
+                when unique_violation then null;
                 when insufficient_privilege then
                     raise notice '% is not granted to %: it can not act as it', v_role, current_user;
             end;

@@ -3,16 +3,21 @@
 Tests connect as a deployment's services do: a login a service, each with its role.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
 from helpers import LOGINS, Jobs, login_url
-
 from jobrunner import database, embedded, migrations
+from web import create_app
+from web_server import WebServer, web_settings
 
-OWNER_TABLES = "truncate job, runner, model"
+OWNER_TABLES = "truncate job, runner, model, cancel_request"
 SEED = "insert into model (name) values ('sentiment')"
 
 
@@ -57,3 +62,31 @@ def web_url(owner_url: str, db: psycopg.Connection[Any]) -> str:
 @pytest.fixture
 def runner_url(owner_url: str, db: psycopg.Connection[Any]) -> str:
     return login_url(owner_url, "runner_login")
+
+
+# The web.
+
+
+@pytest.fixture
+def app(web_url: str) -> Iterator[Flask]:
+    app = create_app(web_settings(web_url))
+    yield app
+    app.extensions["database"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def predict(client: FlaskClient) -> Callable[..., TestResponse]:
+    """Post a text, or any other fields."""
+    return lambda text="I love it", **fields: client.post("/predict", json={"text": text, **fields})
+
+
+@pytest.fixture(scope="session")
+def gunicorn(owner_url: str) -> Iterator[WebServer]:
+    """The web as it is deployed, for the whole run."""
+    with WebServer(login_url(owner_url, "web_login")) as server:
+        yield server

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers import wait_for
-
 from jobrunner.embedded import free_port
 
 HERE = Path(__file__).parent

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
-from helpers import Jobs
 
+from helpers import Jobs
 from jobrunner import queue
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outcome import Job

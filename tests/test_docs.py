@@ -73,7 +73,7 @@ def test_each_command_has_help_with_an_example_that_begins_with_its_name(name: s
             assert parameter.help
 
 
-@pytest.mark.parametrize(("name", "field"), settings(), ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("name", "field"), list(settings()), ids=lambda value: str(value)[:30])
 def test_each_setting_is_in_the_readme_with_its_default(name: str, field: FieldInfo) -> None:
     row = row_of(name)
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from helpers import POSITIVE, Jobs
 
+from helpers import POSITIVE, Jobs
 from jobrunner import queue
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outbox import Outbox

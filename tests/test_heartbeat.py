@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from helpers import Jobs
 
+from helpers import Jobs
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import Judge, Pulse, StopRequest

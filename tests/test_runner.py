@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import Jobs, login_url, wait_for
-from processes import Process, System, system
 
+from helpers import Jobs, login_url, wait_for
 from jobrunner import database, embedded, migrations
+from processes import Process, System, system
 
 pytestmark = pytest.mark.process
 

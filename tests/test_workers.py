@@ -6,8 +6,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from helpers import wait_for
 
+from helpers import wait_for
 from jobrunner.errors import ModelLoadError
 from jobrunner.outcome import Job, Outcome
 from jobrunner.workers import ModelSpec, Workers
