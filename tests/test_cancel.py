@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from flask.testing import FlaskClient
 
 from helpers import POSITIVE, Jobs, wait_for
 from jobrunner import queue
@@ -85,9 +86,7 @@ def test_a_processing_job_is_left_to_its_runner_which_is_told(
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_final_job_stays_as_it_is(
-    web: psycopg.Connection[Any], jobs: Jobs, status: str
-) -> None:
+def test_a_final_job_stays_as_it_is(web: psycopg.Connection[Any], jobs: Jobs, status: str) -> None:
     job_id = jobs.add(status=status)
     before = jobs.get(job_id)
 
@@ -217,6 +216,41 @@ def test_deleting_a_job_deletes_its_cancel_request(
     assert jobs.db.execute("select from cancel_request").rowcount == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"), [("pending", "failed"), ("processing", "processing")]
+)
+def test_the_api_cancels_a_job_that_is_not_final_as_often_as_asked(
+    client: FlaskClient, jobs: Jobs, status: str, expected: str
+) -> None:
+    job_id = jobs.add(status=status)
+
+    first = client.post(f"/jobs/{job_id}/cancel")
+    again = client.post(f"/jobs/{job_id}/cancel")
+
+    assert first.status_code == 202
+    assert first.get_json()["status"] == expected
+    assert again.status_code == (200 if status == "pending" else 202)
+    assert jobs.db.execute("select job_id from cancel_request").fetchall() == [(job_id,)]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_the_api_shows_a_final_job_as_it_is(client: FlaskClient, jobs: Jobs, status: str) -> None:
+    job_id = jobs.add(status=status)
+
+    response = client.post(f"/jobs/{job_id}/cancel")
+
+    assert response.status_code == 200
+    assert response.get_json()["status"] == status
+
+
+@pytest.mark.parametrize("job_id", [uuid4(), "nonsense"])
+def test_the_api_knows_no_unknown_job(client: FlaskClient, job_id: object) -> None:
+    response = client.post(f"/jobs/{job_id}/cancel")
+
+    assert response.status_code == 404
+    assert response.mimetype == "application/problem+json"
+
+
 @pytest.fixture
 def services(runner_url: str, tmp_path: Path) -> Iterator[System]:
     with system(runner_url, tmp_path) as started:
@@ -260,5 +294,3 @@ def test_a_stop_does_not_hand_back_a_cancelled_job(
 
     runner.wait()
     assert jobs.get(job_id)["error"] == CANCELLED
-
-

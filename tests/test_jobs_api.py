@@ -1,0 +1,315 @@
+"""GET /jobs/<id> and GET /jobs: the truth about jobs, in the contract's form."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from helpers import ERROR, POSITIVE, Jobs
+from web_server import add_crew
+
+Read = Callable[[object], dict[str, Any]]
+
+KEYS = (
+    "job_id status result error errors model priority attempt created_at started_at finished_at"
+    " queue retry_of batch_id"
+).split()
+
+
+@pytest.fixture
+def read(client: FlaskClient) -> Read:
+    def read(job_id: object) -> dict[str, Any]:
+        job: dict[str, Any] = client.get(f"/jobs/{job_id}").get_json()
+        return job
+
+    return read
+
+
+def ids(response: TestResponse) -> list[str]:
+    return [job["job_id"] for job in response.get_json()["jobs"]]
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed", "failed"])
+def test_a_job_has_every_key_of_the_contract_in_its_order(
+    status: str, client: FlaskClient, jobs: Jobs
+) -> None:
+    job_id = jobs.add(status=status)
+
+    response = client.get(f"/jobs/{job_id}")
+
+    job = json.loads(response.data)
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert list(job) == KEYS
+    assert (job["job_id"], job["status"]) == (str(job_id), status)
+
+
+def test_a_pending_job_has_a_place_and_nothing_else_yet(read: Read, jobs: Jobs) -> None:
+    job = read(jobs.add())
+
+    assert job["queue"] == {"position": 0, "at_least": False, "eta_seconds": None}
+    assert (job["result"], job["error"], job["errors"], job["attempt"]) == (None, None, [], 0)
+    assert (job["started_at"], job["finished_at"]) == (None, None)
+
+
+def test_a_processing_job_has_started(read: Read, jobs: Jobs) -> None:
+    job = read(jobs.add(status="processing"))
+
+    assert (job["attempt"], job["queue"], job["finished_at"]) == (1, None, None)
+    assert job["started_at"]
+
+
+def test_a_completed_job_has_its_result(read: Read, jobs: Jobs) -> None:
+    job = read(jobs.add(status="completed"))
+
+    assert (job["result"], job["error"], job["queue"]) == (POSITIVE, None, None)
+
+
+def test_a_failed_job_has_its_error(read: Read, jobs: Jobs) -> None:
+    job = read(jobs.add(status="failed"))
+
+    assert (job["result"], job["error"], job["queue"]) == (None, ERROR, None)
+
+
+def test_each_failed_attempt_is_told(read: Read, jobs: Jobs, db: psycopg.Connection[Any]) -> None:
+    failed = [{"attempt": 1, **ERROR}, {"attempt": 2, **ERROR}]
+    job_id = jobs.add(attempt=2)
+    db.execute("update job set errors = %s where id = %s", [json.dumps(failed), job_id])
+
+    assert read(job_id)["errors"] == failed
+
+
+def test_the_input_is_not_shown(client: FlaskClient, jobs: Jobs) -> None:
+    job_id = jobs.add("my-secret-diary")
+
+    shown = client.get(f"/jobs/{job_id}").data + client.get("/jobs").data
+
+    assert b"my-secret-diary" not in shown
+
+
+def test_times_are_rfc_3339_in_utc(read: Read, jobs: Jobs, db: psycopg.Connection[Any]) -> None:
+    job_id = jobs.add(status="completed")
+
+    job = read(job_id)
+
+    for name in ("created_at", "started_at", "finished_at"):
+        assert job[name].endswith("Z")
+        assert datetime.fromisoformat(job[name]) == jobs.get(job_id)[name]
+        assert datetime.fromisoformat(job[name]) - datetime.now(UTC) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [uuid4(), "0", "abc", "null", "%00", "%ff", "..", "x" * 5000, "{" + str(uuid4()) + "}",
+     str(uuid4()).replace("-", ""), f"urn:uuid:{uuid4()}", f"{uuid4()} ", "1' or '1'='1"],
+)  # fmt: skip
+def test_an_id_that_is_unknown_or_none_is_not_found(job_id: object, client: FlaskClient) -> None:
+    response = client.get(f"/jobs/{job_id}")
+
+    assert response.status_code == 404
+    assert response.content_type == "application/problem+json"
+
+
+def test_an_id_may_be_written_in_capitals(client: FlaskClient, jobs: Jobs) -> None:
+    job_id = jobs.add()
+
+    assert client.get(f"/jobs/{str(job_id).upper()}").get_json()["job_id"] == str(job_id)
+
+
+@pytest.mark.parametrize("status", ["pending", "processing"])
+def test_an_unfinished_job_says_when_to_look_again(
+    status: str, client: FlaskClient, jobs: Jobs
+) -> None:
+    response = client.get(f"/jobs/{jobs.add(status=status)}")
+
+    assert 1 <= int(response.headers["Retry-After"]) <= 30
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_final_job_is_not_to_be_asked_for_again(
+    status: str, client: FlaskClient, jobs: Jobs
+) -> None:
+    response = client.get(f"/jobs/{jobs.add(status=status)}")
+
+    assert "Retry-After" not in response.headers
+
+
+def test_retry_after_of_a_processing_job_is_what_its_inference_still_takes(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    add_crew(jobs, workers=2, seconds=20)
+    job_id = jobs.add(status="processing", finished="12 s")
+
+    response = client.get(f"/jobs/{job_id}")
+
+    assert response.headers["Retry-After"] == "8"
+
+
+def test_the_place_counts_whom_a_runner_claims_before(read: Read, jobs: Jobs) -> None:
+    jobs.add("more urgent", priority=5)
+    jobs.add("older", due_in="-10 s")
+    job_id = jobs.add("this one")
+    jobs.add("less urgent", priority=-5, due_in="-10 s")
+    jobs.add("younger", due_in="10 s")
+    jobs.add("of another model", model="other", priority=100)
+    jobs.add("in work already", status="processing", priority=100)
+    jobs.add("done", status="completed", priority=100)
+
+    assert read(job_id)["queue"]["position"] == 2
+
+
+def test_the_place_is_counted_to_1000(read: Read, jobs: Jobs, db: psycopg.Connection[Any]) -> None:
+    db.execute("""insert into job (input) select '{"text": "x"}' from generate_series(1, 999)""")
+    almost = jobs.add()
+    beyond = jobs.add()
+
+    assert read(almost)["queue"] == {"position": 999, "at_least": False, "eta_seconds": None}
+    assert read(beyond)["queue"] == {"position": 1000, "at_least": True, "eta_seconds": None}
+
+
+def test_the_estimate_is_the_present_rate_of_the_live_runners(read: Read, jobs: Jobs) -> None:
+    add_crew(jobs, workers=2, seconds=5)
+    for _ in range(4):
+        jobs.add()
+
+    assert read(jobs.add())["queue"]["eta_seconds"] == 15
+
+
+def test_the_estimate_counts_the_time_until_the_next_attempt(read: Read, jobs: Jobs) -> None:
+    add_crew(jobs, workers=2, seconds=5)
+
+    assert read(jobs.add(due_in="60 s"))["queue"]["eta_seconds"] == pytest.approx(65, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "heartbeat_ago"), [(None, "0 s"), (5, "31 s")], ids=["no rate yet", "silent"]
+)
+def test_there_is_no_estimate_where_nobody_can_tell(
+    seconds: float | None, heartbeat_ago: str, read: Read, jobs: Jobs
+) -> None:
+    add_crew(jobs, workers=2, seconds=seconds, heartbeat_ago=heartbeat_ago)
+
+    assert read(jobs.add())["queue"]["eta_seconds"] is None
+
+
+def test_jobs_are_listed_newest_first(client: FlaskClient, jobs: Jobs) -> None:
+    added = [str(jobs.add()) for _ in range(3)]
+
+    response = client.get("/jobs")
+
+    assert ids(response) == added[::-1]
+    assert all(list(job) == KEYS for job in json.loads(response.data)["jobs"])
+    assert response.get_json()["next"] is None
+    assert "Link" not in response.headers
+
+
+def test_an_empty_list_is_a_page_like_any_other(client: FlaskClient, jobs: Jobs) -> None:
+    response = client.get("/jobs")
+
+    assert response.get_json() == {"jobs": [], "next": None}
+
+
+def test_50_jobs_are_a_page_unless_another_number_is_asked_for(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    for _ in range(51):
+        jobs.add()
+
+    assert len(ids(client.get("/jobs"))) == 50
+    assert len(ids(client.get("/jobs?limit=1000"))) == 51
+
+
+def test_the_pages_hold_each_job_once_while_new_ones_arrive(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    added = [str(jobs.add()) for _ in range(5)]
+    found: list[str] = []
+    address = "/jobs?limit=2"
+    while address:
+        response = client.get(address)
+        found += ids(response)
+        address = response.get_json()["next"]
+        jobs.add("a new one")
+
+    assert found == added[::-1]
+
+
+def test_the_next_page_is_also_a_link(client: FlaskClient, jobs: Jobs) -> None:
+    for _ in range(2):
+        jobs.add()
+
+    response = client.get("/jobs?limit=1")
+
+    assert response.headers["Link"] == f'<{response.get_json()["next"]}>; rel="next"'
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed", "failed"])
+def test_a_status_is_listed_alone_on_all_its_pages(
+    status: str, client: FlaskClient, jobs: Jobs
+) -> None:
+    for each in ("pending", "processing", "completed", "failed") * 2:
+        jobs.add(status=each)
+
+    first = client.get(f"/jobs?status={status}&limit=1").get_json()
+    second = client.get(first["next"]).get_json()
+
+    assert [job["status"] for job in first["jobs"] + second["jobs"]] == [status, status]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1e2", "limit"),
+        ("limit=%C2%B2", "limit"),
+        ("limit=5&limit=6", "limit"),
+        ("status=done", "status"),
+        ("status=", "status"),
+        ("status=%00", "status"),
+        ("cursor=", "cursor"),
+        ("cursor=abc", "cursor"),
+        ("cursor=" + "!" * 22, "cursor"),
+        ("cursor=" + "A" * 23, "cursor"),
+        ("page=2", "page"),
+        ("%00=2", "\0"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_refused_and_named(
+    query: str, parameter: str, client: FlaskClient
+) -> None:
+    response = client.get(f"/jobs?{query}")
+
+    problem = response.get_json()
+    assert response.status_code == 422
+    assert response.content_type == "application/problem+json"
+    assert [error["parameter"] for error in problem["errors"]] == [parameter]
+
+
+@pytest.mark.parametrize("query", ["", "?status=pending", "?status=failed", "?limit=1000"])
+def test_a_job_that_somebody_wrote_by_hand_is_shown_too(
+    query: str, client: FlaskClient, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("""insert into job (model, input) values ('no such model', '{"any": "thing"}')""")
+    db.execute(
+        """
+        insert into job (model, input, status, finished_at, errors, error)
+        values ('other', '{}', 'failed', now(), '[1, "two", null]',
+            '{"code": "c", "message": "m", "retryable": false, "more": [1]}')
+        """
+    )
+
+    response = client.get(f"/jobs{query}")
+
+    assert response.status_code == 200
+    assert all(client.get(f"/jobs/{job_id}").status_code == 200 for job_id in ids(response))

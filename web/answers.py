@@ -1,0 +1,45 @@
+"""Writes an answer as JSON."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import ceil
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from pydantic import BaseModel
+
+UNKNOWN_SECONDS = 2
+MAX_SECONDS = 30
+
+
+def answer(
+    body: object,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    mimetype: str = "application/json",
+) -> Response:
+    """Make a response of a model, or of anything that is JSON."""
+    return Response(ENCODER.encode(body), status=status, headers=headers, mimetype=mimetype)
+
+
+def plain(value: object) -> Any:
+    """Say in JSON what JSON has no type for; times are RFC 3339 in UTC."""
+    if isinstance(value, BaseModel):
+        return dict(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+ENCODER = json.JSONEncoder(default=plain)
+
+
+def retry_after(seconds: float | None) -> str:
+    """Say when to ask again: when the job should be done, within reason."""
+    if seconds is None:
+        seconds = UNKNOWN_SECONDS
+    return str(min(max(ceil(seconds), 1), MAX_SECONDS))

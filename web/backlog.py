@@ -1,0 +1,145 @@
+"""The queue as it stood at most a second ago: what is waiting, and who works at it.
+
+One copy a process, so that a POST costs one statement. It tells which models there are,
+whether the queue is full, and when a new job should be done.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+
+from flask import current_app
+
+from web.database import Database
+from web.errors import DatabaseUnavailable
+
+FRESH_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+
+# Counted no further than needed to see that the queue is full.
+COUNT_PENDING = """
+    select
+        model,
+        count(*)
+    from (
+        select model
+        from job
+        where
+            finished_at is null
+            and status = 'pending'
+        limit %(limit)s
+    ) as pending
+    group by model
+"""
+
+# A runner that is asked to stop claims nothing any more.
+READ_CREWS = """
+    select
+        model.name,
+        coalesce(sum(runner.workers), 0)::integer as workers,
+        (
+            sum(runner.workers * runner.inference_seconds)
+            / sum(runner.workers) filter (where runner.inference_seconds is not null)
+        )::float8 as seconds
+    from model
+    left join runner
+        on
+            model.name = any(runner.models)
+            and runner.lost_at is null
+            and runner.stop_requested_at is null
+            and runner.heartbeat_at + runner.lease > now()
+    group by model.name
+"""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of the live runners that serve a model, and how long they take for a job."""
+
+    workers: int = 0
+    seconds: float | None = None
+
+    def eta(self, ahead: int, due_in: float = 0) -> float | None:
+        """Seconds until a job should be done that has so many ahead and is not claimed earlier.
+
+        None where nobody can tell: no live runner, or one that has not run a job yet.
+        """
+        if self.workers == 0 or self.seconds is None:
+            return None
+        wait = max(self.seconds * ahead / self.workers, due_in)
+        return round(wait + self.seconds, 1)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How the queue stood: pending jobs by model, and the crew of each model there is."""
+
+    pending: Mapping[str, int]
+    crews: Mapping[str, Crew]
+    taken_at: float = field(default_factory=monotonic)
+
+    @property
+    def depth(self) -> int:
+        """Pending jobs of all models, counted to the limit."""
+        return sum(self.pending.values())
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is new enough to be relied on."""
+        return monotonic() < self.taken_at + FRESH_SECONDS
+
+    def crew(self, model: str) -> Crew:
+        """Who serves the model; nobody, where it is unknown."""
+        return self.crews.get(model, Crew())
+
+
+class Backlog:
+    """Takes a snapshot at most once a second, one thread at a time."""
+
+    def __init__(self, database: Database, max_pending: int) -> None:
+        self._database = database
+        self._max_pending = max_pending
+        self._snapshot: Snapshot | None = None
+        self._lock = Lock()
+
+    def now(self, model: str | None = None) -> Snapshot:
+        """Give a snapshot, fresh unless another thread is just taking one.
+
+        A ``model`` that the old one does not know is worth waiting for the new one.
+
+        :raises DatabaseUnavailable: when the database does not answer.
+        """
+        old = self._snapshot
+        if old and old.fresh:
+            return old
+        good = old is not None and (model is None or model in old.crews)
+        if self._lock.acquire(timeout=0 if good else LOOK_SECONDS):
+            try:
+                return self._look()
+            finally:
+                self._lock.release()
+        if old and good:
+            return old
+        raise DatabaseUnavailable
+
+    def full(self, snapshot: Snapshot) -> bool:
+        """Whether no more jobs are taken."""
+        return snapshot.depth >= self._max_pending
+
+    def _look(self) -> Snapshot:
+        if self._snapshot and self._snapshot.fresh:
+            return self._snapshot
+        with self._database.connection() as connection:
+            limit = {"limit": self._max_pending}
+            pending = dict(connection.execute(COUNT_PENDING, limit).fetchall())
+            crews = connection.execute(READ_CREWS).fetchall()
+        named = {name: Crew(workers, seconds) for name, workers, seconds in crews}
+        self._snapshot = Snapshot(pending, named)
+        return self._snapshot
+
+
+def get() -> Backlog:
+    """The backlog of the current app."""
+    backlog: Backlog = current_app.extensions["backlog"]
+    return backlog

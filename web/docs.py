@@ -1,0 +1,71 @@
+"""``GET /docs``: Swagger UI, served from here; its page asks no other host for anything."""
+
+from pathlib import Path
+
+import flask_swagger_ui
+from flask import Blueprint, Response, send_from_directory
+
+from web.answers import answer
+from web.openapi import document
+
+blueprint = Blueprint("docs", __name__)
+
+SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
+
+# Swagger UI writes style attributes and draws its icons from data: addresses.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+)
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>jobrunner API</title>
+  <link rel="stylesheet" href="/docs/swagger-ui.css">
+  <link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
+</head>
+<body>
+  <div id="swagger-ui"></div>
+  <noscript>The API is described in <a href="/openapi.json">openapi.json</a>.</noscript>
+  <script src="/docs/swagger-ui-bundle.js"></script>
+  <script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+
+# validatorUrl: by default the page sends its address to validator.swagger.io.
+START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+});
+"""
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """Describe the API (OpenAPI 3.1)."""
+    return answer(document(), headers={"Cache-Control": "no-cache"})
+
+
+@blueprint.get("/docs", strict_slashes=False)
+def page() -> Response:
+    """Show the description to a person."""
+    return Response(PAGE, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+
+
+@blueprint.get("/docs/start.js")
+def start() -> Response:
+    """Start Swagger UI: from a file, since the policy forbids scripts in the page."""
+    return Response(START, mimetype="text/javascript")
+
+
+@blueprint.get("/docs/<path:name>")
+def asset(name: str) -> Response:
+    """Serve a file of Swagger UI."""
+    return send_from_directory(SWAGGER_UI, name)

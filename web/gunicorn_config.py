@@ -1,0 +1,80 @@
+"""How gunicorn serves the web: ``gunicorn -c python:web.gunicorn_config 'web:create_app()'``."""
+
+import os
+import socket
+import struct
+from typing import Any
+
+from web import settings as web_settings
+from web.errors import SettingsError
+
+try:
+    _settings = web_settings.load()
+except SettingsError as error:
+    raise SystemExit(f"jobrunner web: {error}") from None
+
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+
+bind = f"{_host}:{_settings.port}"
+worker_class = "gthread"
+workers = _settings.processes
+threads = _settings.threads
+worker_connections = 1000
+preload_app = False
+control_socket_disable = True
+proc_name = "jobrunner-web"
+
+keepalive = 5
+graceful_timeout = 15
+timeout = 30
+
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+# The workers' heartbeat is a file that is touched all the time: not on a disk.
+_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes a file of its own there
+if os.access(_MEMORY, os.W_OK):
+    worker_tmp_dir = _MEMORY
+
+logger_class = "web.logs.GunicornLogger"
+logconfig_dict: dict[str, Any] = {
+    "root": {"level": "INFO", "handlers": ["console"]},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
+        "gunicorn.access": {"level": "INFO", "handlers": [], "propagate": True},
+        "psycopg": {"level": "WARNING"},
+    },
+    "handlers": {
+        "console": {
+            "class": "web.logs.LineHandler",
+            "formatter": "logfmt",
+            "filters": ["no_stalled_clients"],
+        },
+    },
+    "formatters": {"logfmt": {"()": "web.logs.Logfmt"}},
+    "filters": {"no_stalled_clients": {"()": "web.logs.NoStalledClients"}},
+}
+
+# A client that stops in the middle of a request, or of reading an answer, holds a thread so
+# long and no longer. gunicorn has no such limit; connections inherit it from the listener.
+_STALL_SECONDS = 10
+
+
+def post_worker_init(worker: Any) -> None:
+    """Connect to the database in the new process, before its first request."""
+    worker.wsgi.extensions["database"].warm_up()
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Close the pool: its threads would hold up the end of the process."""
+    if app := getattr(worker, "wsgi", None):
+        app.extensions["database"].close()
+
+
+def when_ready(server: Any) -> None:
+    """Put the limit on the listening sockets."""
+    limit = struct.pack("ll", _STALL_SECONDS, 0)
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -1,0 +1,98 @@
+"""Reads a request's body as JSON, as strictly as RFC 8259 allows.
+
+Python's reader takes NaN, UTF-16 and duplicate keys, and fails in ways of its own on deep
+nesting or endless digits; PostgreSQL and other clients would read such a body differently,
+so all of it is refused.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from flask import request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from werkzeug.exceptions import (
+    BadRequest,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+
+MAX_BYTES = 1024 * 1024
+PIECE_BYTES = 64 * 1024
+
+TOO_LARGE = "The body is larger than 1 MiB."
+
+
+def read() -> Any:
+    """Read the body of the current request.
+
+    :raises UnsupportedMediaType: when it is not plain ``application/json`` in UTF-8.
+    :raises RequestEntityTooLarge: over MAX_BYTES, also where no length was given.
+    :raises BadRequest: when it is broken off, or not JSON.
+    """
+    require_json()
+    return parse(read_bytes())
+
+
+def require_json() -> None:
+    """Refuse another content type, another charset, and a compressed body."""
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType("Send the body with Content-Type: application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.")
+
+
+def read_bytes() -> bytes:
+    """Read the whole body, but not more than MAX_BYTES of it."""
+    if (request.content_length or 0) > MAX_BYTES:
+        raise RequestEntityTooLarge(TOO_LARGE)
+    body = bytearray()
+    while piece := _read_piece():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise RequestEntityTooLarge(TOO_LARGE)
+    return bytes(body)
+
+
+def _read_piece() -> bytes:
+    try:
+        return request.stream.read(PIECE_BYTES)
+    except BlockingIOError:
+        # The socket's time limit, which gunicorn_config sets.
+        raise RequestTimeout("The body did not arrive in time.") from None
+    except (OSError, ParseException):
+        raise BadRequest("The body is broken off or wrongly chunked.") from None
+
+
+def parse(body: bytes) -> Any:
+    """Parse strict JSON.
+
+    :raises BadRequest: saying where it is wrong, never what stands there.
+    """
+    try:
+        return json.loads(
+            body.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_duplicates,
+        )
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not valid UTF-8.") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise BadRequest(f"The body is not valid JSON: see {where}.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    except ValueError:
+        raise BadRequest("The body holds a number with too many digits.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequest("The body is not valid JSON: NaN and Infinity are not numbers there.")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadRequest("The body names a field of an object twice.")
+    return members

@@ -1,0 +1,204 @@
+"""The OpenAPI 3.1 document: the operations written here, the schemas made of the models."""
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from web.problems import MEDIA_TYPE
+from web.schemas import Accepted, Health, Job, JobPage, Problem, Status, Submission
+
+Json = dict[str, Any]
+
+MODELS: list[type[BaseModel]] = [Accepted, Health, Job, JobPage, Problem, Submission]
+
+DESCRIPTION = """Asynchronous ML inference. `POST /predict` takes a text and answers at once
+with the id of a job; `GET /jobs/{job_id}` shows the job, with its result once it is `completed`.
+A 202 means that the job is committed to disk. Every error is a problem of RFC 9457."""
+
+PROBLEMS = {
+    400: "The body is not strict JSON: malformed, not UTF-8, NaN, a field twice, nested deeply.",
+    404: "There is no such job.",
+    408: "The body did not arrive in time.",
+    413: "The body is larger than 1 MiB.",
+    415: "The body is not `application/json`.",
+    422: "Some fields are not valid; `errors` names each.",
+    429: "The queue is full.",
+    503: "The database is away; nothing was done.",
+}
+
+LIMIT = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
+STATUS = {"type": "string", "enum": list(get_args(Status))}
+CURSOR = {"type": "string"}
+JOB_ID = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
+
+
+@cache
+def document() -> Json:
+    """Make the document, once a process."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "jobrunner",
+            "version": version("jobrunner"),
+            "description": DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [
+            {"name": "jobs", "description": "Submit texts and read what became of them."},
+            {"name": "health", "description": "For those who run the service."},
+        ],
+        "paths": {
+            "/predict": {"post": predict()},
+            "/jobs": {"get": list_jobs()},
+            "/jobs/{job_id}": {"get": show_job()},
+            "/jobs/{job_id}/cancel": {"post": cancel_job()},
+            "/livez": {"get": livez()},
+            "/readyz": {"get": readyz()},
+        },
+        "components": {"schemas": schemas(), "responses": problem_responses()},
+    }
+
+
+def predict() -> Json:
+    headers = {
+        "Location": _header("Where to read the job.", {"type": "string"}),
+        "Retry-After": _retry_after("When the job should be done, in seconds."),
+        "Link": _header("Where its events are, and where to cancel it.", {"type": "string"}),
+    }
+    return {
+        "operationId": "predict",
+        "tags": ["jobs"],
+        "summary": "Submit a text",
+        "description": "Inserts one pending job and answers at once; the model runs later.",
+        "requestBody": {"required": True, "content": _json("Submission")},
+        "responses": {
+            "202": _answer("The job is committed.", "Accepted", headers),
+            **_problems(400, 408, 413, 415, 422, 429, 503),
+        },
+    }
+
+
+def show_job() -> Json:
+    headers = {"Retry-After": _retry_after("When to look again; absent once the job is final.")}
+    return {
+        "operationId": "getJob",
+        "tags": ["jobs"],
+        "summary": "Read a job",
+        "parameters": [JOB_ID],
+        "responses": {
+            "200": _answer("The job as it stands.", "Job", headers),
+            **_problems(404, 503),
+        },
+    }
+
+
+def cancel_job() -> Json:
+    return {
+        "operationId": "cancelJob",
+        "tags": ["jobs"],
+        "summary": "Cancel a job",
+        "description": "A pending job fails at once with the code `cancelled`; one that is being"
+        " processed within seconds, unless it is done first. May be repeated.",
+        "parameters": [JOB_ID],
+        "responses": {
+            "200": _answer("The job was final before, and stays as it is.", "Job"),
+            "202": _answer("The job as it stands now.", "Job"),
+            **_problems(404, 503),
+        },
+    }
+
+
+def list_jobs() -> Json:
+    headers = {"Link": _header('The next page, `rel="next"`, if any.', {"type": "string"})}
+    return {
+        "operationId": "listJobs",
+        "tags": ["jobs"],
+        "summary": "List jobs, newest first",
+        "parameters": [
+            _query("limit", "How many at most.", LIMIT),
+            _query("status", "Only jobs in this status.", STATUS),
+            _query("cursor", "Where to go on: the address in `next` has it.", CURSOR),
+        ],
+        "responses": {
+            "200": _answer("A page of jobs.", "JobPage", headers),
+            **_problems(422, 503),
+        },
+    }
+
+
+def livez() -> Json:
+    return {
+        "operationId": "livez",
+        "tags": ["health"],
+        "summary": "Is the process up?",
+        "responses": {"200": _answer("It is.", "Health")},
+    }
+
+
+def readyz() -> Json:
+    return {
+        "operationId": "readyz",
+        "tags": ["health"],
+        "summary": "Can requests be served?",
+        "description": "The database answers, and its schema is at least the one expected.",
+        "responses": {
+            "200": _answer("They can.", "Health"),
+            "503": _problem(503, "Not now; `detail` says why."),
+        },
+    }
+
+
+def schemas() -> Json:
+    """The models as JSON Schema, by name."""
+    _, made = models_json_schema(
+        [(model, "validation") for model in MODELS], ref_template="#/components/schemas/{model}"
+    )
+    found: Json = made["$defs"]
+    return found
+
+
+def problem_responses() -> Json:
+    """A response for each status that a request may be refused with."""
+    return {str(status): _problem(status, said) for status, said in PROBLEMS.items()}
+
+
+def _problem(status: int, description: str) -> Json:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    response: Json = {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+    if status in (429, 503):
+        response["headers"] = {"Retry-After": _retry_after("When to try again, in seconds.")}
+    return response
+
+
+def _problems(*statuses: int) -> Json:
+    return {str(each): {"$ref": f"#/components/responses/{each}"} for each in statuses}
+
+
+def _answer(description: str, model: str, headers: Json | None = None) -> Json:
+    response = {"description": description, "content": _json(model)}
+    return response | ({"headers": headers} if headers else {})
+
+
+def _json(model: str) -> Json:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}
+
+
+def _header(description: str, schema: Json) -> Json:
+    return {"description": description, "schema": schema}
+
+
+def _retry_after(description: str) -> Json:
+    return _header(description, {"type": "integer", "minimum": 1, "maximum": 30})
+
+
+def _query(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": schema}

@@ -1,0 +1,74 @@
+"""``POST /predict``: takes a text and leaves a pending row."""
+
+from uuid import UUID
+
+from flask import Blueprint, Response, current_app
+from werkzeug.exceptions import TooManyRequests
+
+from web import backlog, database, json_body, logs
+from web.answers import answer, retry_after
+from web.problems import Invalid
+from web.schemas import Accepted, Submission
+from web.settings import Settings
+from web.validation import check_body
+
+blueprint = Blueprint("predict", __name__)
+
+FULL_RETRY_SECONDS = 10
+
+INSERT_JOB = """
+    insert into job (model, input, priority, max_attempts)
+    values (
+        %(model)s,
+        jsonb_build_object('text', %(text)s::text),
+        %(priority)s,
+        %(max_attempts)s
+    )
+    returning id
+"""
+
+
+@blueprint.post("/predict")
+def predict() -> Response:
+    """Accept a text: when this answers 202, the job is committed."""
+    submission = check_body(Submission, json_body.read())
+    eta = admit(submission.model)
+    job_id = insert(submission)
+    logs.info("submitted", job_id=job_id, model=submission.model)
+    headers = {
+        "Location": f"/jobs/{job_id}",
+        "Link": f'</jobs/{job_id}/events>; rel="events", </jobs/{job_id}/cancel>; rel="cancel"',
+        "Retry-After": retry_after(eta),
+    }
+    return answer(Accepted(job_id=job_id, status="processing"), 202, headers)
+
+
+def insert(submission: Submission) -> UUID:
+    """Insert the pending row in a transaction of its own; give its id."""
+    row = dict(submission) | {"max_attempts": settings().max_attempts}
+    with database.get().connection() as connection:
+        inserted = connection.execute(INSERT_JOB, row).fetchone()
+    assert inserted
+    job_id: UUID = inserted[0]
+    return job_id
+
+
+def admit(model: str) -> float | None:
+    """Let a job into the queue, and say in how many seconds it should be done.
+
+    :raises Invalid: when there was never such a model.
+    :raises TooManyRequests: when the queue is full.
+    """
+    queue = backlog.get()
+    snapshot = queue.now(model)
+    if model not in snapshot.crews:
+        raise Invalid([{"pointer": "/model", "detail": "is not a model that is served here"}])
+    if queue.full(snapshot):
+        raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
+    return snapshot.crew(model).eta(snapshot.pending.get(model, 0))
+
+
+def settings() -> Settings:
+    """The settings of the current app."""
+    found: Settings = current_app.extensions["settings"]
+    return found

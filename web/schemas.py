@@ -1,0 +1,177 @@
+"""What goes in and what comes out, as pydantic models: the source of the checks and of
+``/openapi.json`` alike.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+TEXT_CHARACTERS = 10_000
+
+JOB_ID = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
+BATCH_ID = "0197f3a2-7c54-7d1e-8a11-1f2e3d4c5b6a"
+
+Status = Literal["pending", "processing", "completed", "failed"]
+
+
+def check_text(text: str) -> str:
+    """Refuse a text that says nothing, or that PostgreSQL can't hold."""
+    if "\0" in text:
+        raise ValueError("should not contain the character NUL")
+    if text.isspace():
+        raise ValueError("should not be white space only")
+    return text
+
+
+def read_integer(value: Any) -> Any:
+    """Let 8.0 be the integer 8, as JSON Schema does."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+class Submission(BaseModel):
+    """A text to be analysed."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"text": "This product is amazing!"}]},
+    )
+
+    text: Annotated[str, AfterValidator(check_text)] = Field(
+        min_length=1,
+        max_length=TEXT_CHARACTERS,
+        description="The text; not only white space, and without the character NUL.",
+        json_schema_extra={"pattern": r"\S"},
+    )
+    model: str = Field("sentiment", description="The model that is to answer; see the runners.")
+    priority: Annotated[int, BeforeValidator(read_integer)] = Field(
+        0, ge=-100, le=100, description="Higher first."
+    )
+
+
+class Accepted(BaseModel):
+    """The job is committed; poll the address in `Location`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"job_id": JOB_ID, "status": "processing"}]}
+    )
+
+    job_id: UUID
+    status: Literal["processing"]
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(
+        description="`model_error`, `timeout`, `worker_lost`, `invalid_output`, `cancelled`, …",
+        examples=["timeout"],
+    )
+    message: str
+    retryable: bool
+
+
+class AttemptError(BaseModel):
+    """Why one attempt failed."""
+
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    runner: str | None = None
+    started_at: datetime | None = None
+    failed_at: datetime | None = None
+
+
+class Place(BaseModel):
+    """Where a pending job stands in the queue."""
+
+    position: int = Field(ge=0, le=1000, description="How many are ahead: 0 is next.")
+    at_least: bool = Field(description="True where the count ended at 1000.")
+    eta_seconds: float | None = Field(
+        description="When it should be done at the present rate, if not later (`at_least`);"
+        " null while no runner is there to tell by."
+    )
+
+
+class Job(BaseModel):
+    """A job as it stands."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "job_id": JOB_ID,
+                    "status": "completed",
+                    "result": {"sentiment": "positive", "confidence": 0.95},
+                    "error": None,
+                    "errors": [],
+                    "model": "sentiment",
+                    "priority": 0,
+                    "attempt": 1,
+                    "created_at": "2026-01-31T12:00:00.123456Z",
+                    "started_at": "2026-01-31T12:00:00.125789Z",
+                    "finished_at": "2026-01-31T12:00:05.127001Z",
+                    "queue": None,
+                    "retry_of": None,
+                    "batch_id": None,
+                }
+            ]
+        }
+    )
+
+    job_id: UUID
+    status: Status
+    result: Any = Field(
+        description="What the model answered, null until the job is completed. Of sentiment:"
+        ' `{"sentiment": "positive" | "negative", "confidence": 0 to 1}`.'
+    )
+    error: JobError | None = Field(description="Why the job failed; null unless it did.")
+    errors: list[AttemptError] = Field(description="One entry a failed attempt, oldest first.")
+    model: str
+    priority: int
+    attempt: int = Field(description="How many starts were counted.")
+    created_at: datetime
+    started_at: datetime | None = Field(description="When the latest attempt began.")
+    finished_at: datetime | None
+    queue: Place | None = Field(description="While the job is pending. Null in a list.")
+    retry_of: UUID | None = Field(description="The failed job that this one repeats.")
+    batch_id: UUID | None
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    jobs: list[Job]
+    next: str | None = Field(
+        description="The address of the next page; null on the last.",
+        examples=["/jobs?limit=50&cursor=AZfzonxUfR6fOluMLU5vcA"],
+    )
+
+
+class Health(BaseModel):
+    """All is well."""
+
+    status: Literal["ok"]
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field("", description="Where in the body, as a JSON Pointer (RFC 6901).")
+    parameter: str = Field("", description="Or which query parameter.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """Why a request was not served (RFC 9457)."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no such job."])
+    errors: list[Fault] = Field(default=[], description="Only where fields are at fault.")

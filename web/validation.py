@@ -1,0 +1,87 @@
+"""Checks a request's fields against a model, and says which are at fault.
+
+A fault names the field and what it should be, never the value that stood there.
+"""
+
+from itertools import islice
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from werkzeug.datastructures import MultiDict
+
+from web.problems import Faults, Invalid
+
+MAX_FAULTS = 20
+NAME_CHARACTERS = 100
+
+# Our words where pydantic's speak of Python and not of JSON.
+DETAILS = {
+    "missing": "is required",
+    "model_type": "should be an object",
+    "string_type": "should be a string",
+    "string_unicode": "should not contain an unpaired surrogate",
+    "int_type": "should be an integer",
+}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def check_body(model: type[M], body: Any) -> M:
+    """Make a model of a parsed body.
+
+    :raises Invalid: with the pointers of the fields at fault.
+    """
+    if not isinstance(body, dict):
+        raise Invalid([{"pointer": "", "detail": DETAILS["model_type"]}])
+    return _check(model, body, "pointer")
+
+
+def check_query(model: type[M], query: MultiDict[str, str]) -> M:
+    """Make a model of query parameters, each of which may be given once.
+
+    :raises Invalid: with the names of the parameters at fault.
+    """
+    for name, values in query.lists():
+        if len(values) > 1:
+            raise Invalid([_fault("parameter", name, "should be given once")])
+    return _check(model, query.to_dict(), "parameter")
+
+
+def _check(model: type[M], fields: dict[str, Any], kind: str) -> M:
+    faults = _unknown(model, fields, kind)
+    known = {name: fields[name] for name in model.model_fields if name in fields}
+    try:
+        checked = model.model_validate(known)
+    except ValidationError as error:
+        raise Invalid(_refused(error, kind) + faults) from None
+    if faults:
+        raise Invalid(faults)
+    return checked
+
+
+def _unknown(model: type[BaseModel], fields: dict[str, Any], kind: str) -> Faults:
+    # Not left to pydantic: a hostile body has 150,000 of them, or one that is not Unicode.
+    unknown = (name for name in fields if name not in model.model_fields)
+    return [_fault(kind, name, "is not known here") for name in islice(unknown, MAX_FAULTS)]
+
+
+def _refused(error: ValidationError, kind: str) -> Faults:
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return [_fault(kind, str(each["loc"][0]), _detail(each["type"], each["msg"])) for each in found]
+
+
+def _detail(kind: str, message: str) -> str:
+    """Say what is wrong in words that fit after the name of the field."""
+    words = DETAILS.get(kind, message)
+    for opening in ("Value error, ", "Input ", "String "):
+        words = words.removeprefix(opening)
+    return words
+
+
+def _fault(kind: str, name: str, detail: str) -> dict[str, str]:
+    """Name a field at fault, as far as its name is fit to print."""
+    printable = name[:NAME_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    if kind == "pointer":
+        # RFC 6901: a JSON Pointer.
+        printable = "/" + printable.replace("~", "~0").replace("/", "~1")
+    return {kind: printable, "detail": detail}
