@@ -37,15 +37,16 @@ def start_detached(
             start_new_session=True,
             env=child_environment({"DATABASE_URL": url}),
         )
-    deadline = monotonic() + START_SECONDS
-    while monotonic() < deadline and process.poll() is None:
-        if runner := find_ready(connection, process.pid):
+    try:
+        if runner := _await_ready(connection, process):
             return runner
-        Event().wait(LOOK_SECONDS)
-    if process.poll() == 0:
-        return None
-    process.terminate()
-    raise JobrunnerError(f"the runner did not start: {_last_line(log)} (see {display(log)})")
+        if process.poll() == 0:
+            return None
+        raise JobrunnerError(f"the runner did not start: {_last_line(log)} (see {display(log)})")
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def stop(
@@ -103,6 +104,15 @@ def _asked(connection: BoundedConnection, wanted: str | None, now: bool) -> list
         if len(runners) > 1:
             raise RunnerNotFound(f"{len(runners)} runners begin with {wanted}: give more of the id")
     return heartbeat.request_stop(connection, runners, now=now)
+
+
+def _await_ready(connection: BoundedConnection, process: subprocess.Popen[bytes]) -> str | None:
+    deadline = monotonic() + START_SECONDS
+    while monotonic() < deadline and process.poll() is None:
+        if runner := find_ready(connection, process.pid):
+            return runner
+        Event().wait(LOOK_SECONDS)
+    return None
 
 
 def _open(log: Path) -> BinaryIO:

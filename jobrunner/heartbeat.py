@@ -138,11 +138,15 @@ def new_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
+def register_model(connection: Connection, model: str) -> None:
+    """Make a model known, so that the web takes jobs for it from now on."""
+    connection.execute(REGISTER_MODEL, {"name": model})
+
+
 def register(
     connection: Connection, runner: str, *, model: str, workers: int, lease_seconds: float
 ) -> None:
-    """Insert the row of a runner, and of its model if that is new."""
-    connection.execute(REGISTER_MODEL, {"name": model})
+    """Insert the row of a runner."""
     connection.execute(
         REGISTER,
         {

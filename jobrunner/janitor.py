@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from jobrunner import heartbeat, queue
+from jobrunner import queue
 from jobrunner.errors import DatabaseError, SchemaMissing
 
 BATCH = 1000
@@ -31,7 +31,6 @@ def clean(connection: psycopg.Connection[Any], older_than: timedelta, *, wait: b
             turn = connection.execute(take_turn, [JANITOR_LOCK]).fetchone()
             if not turn or not turn[0]:
                 return 0
-            heartbeat.delete_lost(connection)
             return queue.delete_finished(connection, older_than=older_than, limit=BATCH)
     except psycopg.errors.InvalidParameterValue:
         raise SchemaMissing("there is no role job_janitor: run `jobrunner migrate`") from None

@@ -98,18 +98,23 @@ class Listener:
         assert self._connection is not None
         return self._connection.pgconn.socket
 
-    def connect(self) -> bool:
-        """Listen and take the lock; whether that went well."""
+    def connect(self) -> None:
+        """Listen, and take the lock.
+
+        :raises DatabaseUnavailable: when that can't be had now.
+        """
         try:
             connection = self._link.open()
             connection.execute(LISTEN)
-        except (JobrunnerError, psycopg.Error):
+        except JobrunnerError as error:
             self.lose()
-            return False
+            raise DatabaseUnavailable(str(error)) from None
+        except psycopg.Error as error:
+            self.lose()
+            raise DatabaseUnavailable(first_line(error)) from None
         self._connection = connection
         self._link.works()
         self.take_lock()
-        return self.connected
 
     def retry_soon(self) -> None:
         """Try again soon: the database has just come back."""

@@ -15,7 +15,7 @@ import psycopg
 
 from jobrunner import heartbeat, janitor, log, queue
 from jobrunner.database import first_line
-from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError
+from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Judge, Pulse
 from jobrunner.links import Link, Listener
 from jobrunner.outbox import Outbox
@@ -79,6 +79,8 @@ class Runner:
         self._tally = Tally()
         self._outbox = Outbox(self._tally)
         self._asleep = False
+        self._deaf = False
+        self._model_is_known = False
         self._queue_is_empty = False
         self._stops_heard = 0
         self._stop_by: float | None = None
@@ -96,6 +98,9 @@ class Runner:
             while not self._done():
                 self._turn()
             self._leave()
+        except ModelLoadError:
+            heartbeat.sign_off(self._link.open(), self.id)
+            raise
         finally:
             self._workers.end()
             self._listener.lose()
@@ -219,14 +224,13 @@ class Runner:
 
     def _hear(self) -> None:
         """Take notifications; each means: look for yourself, now."""
-        if self._listener.due:
-            self._listener.connect()
-            self._times.beat = 0.0
         try:
+            if self._listener.due:
+                self._listener.connect()
+                self._deaf, self._times.beat = False, 0.0
             heard = self._listener.hear()
         except DatabaseUnavailable as error:
-            log.warning("listener_lost", runner=self.id, reason=error)
-            self._times.beat = 0.0
+            self._lose_listener(error)
             return
         for channel, payload in heard:
             if channel == "job_submitted":
@@ -235,6 +239,12 @@ class Runner:
                 self._times.cancel = 0.0
             elif payload == self.id:
                 self._times.beat = 0.0
+
+    def _lose_listener(self, error: DatabaseUnavailable) -> None:
+        """Say so once, and by a beat that no lock is held; until it is back we poll."""
+        if not self._deaf:
+            log.warning("listener_lost", runner=self.id, reason=error)
+            self._deaf, self._times.beat = True, 0.0
 
     def _cancel(self, connection: queue.Connection) -> None:
         """End the inferences of which somebody wants no result any more."""
@@ -251,6 +261,9 @@ class Runner:
             return
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
         self._listener.take_lock()
+        if self._workers.ready and not self._model_is_known:
+            heartbeat.register_model(connection, self._model)
+            self._model_is_known = True
         self._tally.measure()
         answer = heartbeat.beat(connection, self.id, self._pulse())
         if answer is None:
@@ -310,6 +323,7 @@ class Runner:
 
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
+        heartbeat.delete_lost(connection)
         deleted = 0
         try:
             deleted = janitor.clean(connection, self._settings.retention)

@@ -14,7 +14,7 @@ begin
         values
             ('job_web', 'jobrunner: inserts pending jobs and reads'),
             ('job_runner', 'jobrunner: claims and finishes jobs, keeps its row in runner'),
-            ('job_janitor', 'jobrunner: deletes final jobs and lost runners')
+            ('job_janitor', 'jobrunner: deletes final jobs')
     loop
         -- Looked for first: whose login may not create roles can work with those that are there.
         if not exists (select from pg_roles where rolname = v_role) then
@@ -64,4 +64,3 @@ grant insert, update, delete on runner to job_runner;
 grant insert on model to job_runner;
 
 grant delete on job to job_janitor;
-grant delete on runner to job_janitor;

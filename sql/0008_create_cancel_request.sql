@@ -53,6 +53,7 @@ after insert on cancel_request
 for each row
 execute function cancel_requested_job();
 
+-- Also where a rescue fails the job because no attempt is left: that is no outcome.
 -- It runs when the row is locked, and so sees each request that was committed before.
 create function fail_cancelled_job() returns trigger
 language plpgsql
@@ -86,7 +87,10 @@ $$;
 create trigger job_is_not_pending_again_when_cancelled
 before update on job
 for each row
-when (old.status = 'processing' and new.status = 'pending')
+when (
+    old.status = 'processing'
+    and (new.status = 'pending' or new.error ->> 'code' = 'runner_lost')
+)
 execute function fail_cancelled_job();
 
 grant select, insert (job_id) on cancel_request to job_web, job_runner;

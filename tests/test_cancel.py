@@ -136,6 +136,17 @@ def test_no_move_sends_a_cancelled_job_back_to_pending(
     assert (row["status"], row["error"], row["attempt"]) == ("failed", CANCELLED, 1)
 
 
+def test_a_rescue_with_no_attempt_left_fails_a_cancelled_job_as_cancelled(
+    web: psycopg.Connection[Any], runner: BoundedConnection, jobs: Jobs
+) -> None:
+    job_id = jobs.add(status="processing", attempt=3, claimed_by="gone-1-abcd")
+    web.execute(REQUEST, [job_id])
+
+    queue.rescue(runner)
+
+    assert jobs.get(job_id)["error"] == CANCELLED
+
+
 @pytest.mark.parametrize("move", MOVES)
 def test_a_cancel_that_meets_a_move_under_way_waits_and_takes_hold(
     web: psycopg.Connection[Any], runner: BoundedConnection, jobs: Jobs, move: str

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from helpers import Jobs
+from helpers import Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import Judge, Pulse, StopRequest
@@ -57,8 +57,12 @@ def is_lost(jobs: Jobs, runner: str = OTHER) -> bool:
     return bool(row and row[0])
 
 
-def test_a_runner_registers_itself_and_its_model(runner: BoundedConnection, jobs: Jobs) -> None:
+def test_a_runner_registers_itself_and_its_model_when_that_is_loaded(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
     heartbeat.register(runner, ME, model="fresh", workers=3, lease_seconds=30)
+    heartbeat.register_model(runner, "fresh")
+    heartbeat.register_model(runner, "fresh")
 
     row = jobs.db.execute("select id, models, workers, lease::text from runner").fetchone()
     assert row == (ME, ["fresh"], 3, "00:00:30")
@@ -100,7 +104,7 @@ def test_a_live_runner_with_its_lock_is_left_alone(
 ) -> None:
     jobs.add_runner(OTHER, has_lock=True)
     listener = Listener(runner_url, OTHER)
-    assert listener.connect()
+    listener.connect()
     assert listener.holds_lock
 
     dead = sweep_for(judge, runner, clock, 20)
@@ -212,7 +216,7 @@ def test_who_beats_while_being_judged_is_not_declared_lost(
 
 def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> None:
     first, second = Listener(runner_url, ME), Listener(runner_url, ME)
-    assert first.connect()
+    first.connect()
     assert first.holds_lock
 
     second.connect()
@@ -223,16 +227,29 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> 
     second.lose()
 
 
-def test_a_listener_hears_what_came_while_it_was_not_listening_closely(
-    runner_url: str, jobs: Jobs
-) -> None:
+def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
     listener = Listener(runner_url, ME)
     listener.connect()
     assert listener.hear() == []
 
     jobs.db.execute("select pg_notify('job_submitted', '')")
-    listener.take_lock()
-    heard = listener.hear()
+    heard = wait_for(listener.hear, "the notification has come")
 
     listener.lose()
     assert heard == [("job_submitted", "")]
+
+
+def test_the_rows_of_lost_runners_are_deleted_after_a_day(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    for name, lost_at in (("alive", None), ("lost", "now"), ("long-lost", "yesterday")):
+        jobs.add_runner(name)
+        query = "update runner set lost_at = %s::timestamptz - interval '1 m' where id = %s"
+        jobs.db.execute(query, [lost_at, name])
+
+    assert heartbeat.delete_lost(runner) == 1
+
+    assert jobs.db.execute("select id from runner order by id").fetchall() == [
+        ("alive",),
+        ("lost",),
+    ]

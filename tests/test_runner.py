@@ -12,7 +12,7 @@ import pytest
 
 from helpers import Jobs, login_url, wait_for
 from jobrunner import database, embedded, migrations
-from processes import Process, System, system
+from processes import Process, System, environment, system
 
 pytestmark = pytest.mark.process
 
@@ -165,9 +165,7 @@ def test_five_hundred_jobs_and_a_killed_runner(services: System, jobs: Jobs) -> 
     assert len(done) == len(set(done))
 
 
-def test_sigterm_lets_running_jobs_finish_and_claims_no_more(
-    services: System, jobs: Jobs
-) -> None:
+def test_sigterm_lets_running_jobs_finish_and_claims_no_more(services: System, jobs: Jobs) -> None:
     runner = services.runner(MOCK_DELAY_SECONDS=1)
     running = [jobs.add(), jobs.add()]
     for job_id in running:
@@ -352,3 +350,16 @@ def test_a_runner_waits_in_vain_for_no_job_of_a_login_without_rights(
     assert process.wait() == 1
     assert "may not act as job_runner" in process.log
     assert len(process.log.strip().splitlines()) == 1
+
+
+def test_a_model_that_can_not_be_loaded_leaves_nothing_behind(services: System, jobs: Jobs) -> None:
+    model = "typo=strange_models:FailsSetup"
+    log = services.folder / "failed.log"
+    command = ["-m", "jobrunner", "start", "--model", model]
+    process = Process(command, environment(services.url), log)
+
+    assert process.wait() == 1
+    last = process.log.strip().splitlines()[-1]
+    assert last == ("Error: the model typo could not be loaded: OSError: the weights are missing")
+    assert jobs.db.execute("select from runner").rowcount == 0
+    assert jobs.db.execute("select name from model").fetchall() == [("sentiment",)]

@@ -1,0 +1,590 @@
+"""The command line: what it does, its exit codes, and errors of one line that say what to do."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from helpers import Jobs, wait_for
+from jobrunner import migrations
+from jobrunner.cli import main
+from jobrunner.janitor import JANITOR_LOCK
+from processes import Process, System, environment, system
+
+Command = Callable[..., Result]
+
+COMMANDS = sorted(main.commands)
+ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+NEEDS_A_DATABASE = [
+    ["migrate"],
+    ["migrate", "--status"],
+    ["start"],
+    ["start", "--detach"],
+    ["stop", "--all"],
+    ["status"],
+    ["list"],
+    ["show", ID],
+    ["cleanup", "--older-than", "7d"],
+    ["psql"],
+]
+NEEDS_TABLES = [command for command in NEEDS_A_DATABASE if command[0] not in ("migrate", "psql")]
+
+
+@pytest.fixture
+def jobrunner(runner_url: str, tmp_path: Path) -> Command:
+    """Runs a command with a runner's login, here in this process."""
+
+    def jobrunner(*arguments: str, **changes: str) -> Result:
+        env = {"DATABASE_URL": runner_url, "JOBRUNNER_HOME": str(tmp_path)} | changes
+        return CliRunner().invoke(main, arguments, env=env, prog_name="jobrunner")
+
+    return jobrunner
+
+
+@pytest.fixture
+def processes(runner_url: str, tmp_path: Path) -> Iterator[System]:
+    with system(runner_url, tmp_path) as processes:
+        yield processes
+
+
+def execute(url: str, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does: a process with streams of its own."""
+    command = [sys.executable, "-m", "jobrunner", *arguments]
+    env = environment(url, **settings)
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30)
+
+
+def only_line(result: Result, code: int = 1) -> str:
+    """The error, which must be one line on standard error, with nothing on standard output."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("Error: ").strip()
+
+
+def add_many(db: psycopg.Connection[Any], count: int, finished: str) -> None:
+    db.execute(
+        """
+        insert into job (
+            input, status, attempt, claimed_by, created_at, started_at, finished_at, result
+        )
+        select
+            '{"text": "x"}', 'completed', 1, 'somebody', at, at, at,
+            '{"sentiment": "positive", "confidence": 0.9}'
+        from
+            generate_series(1, %(count)s),
+            (select now() - %(finished)s::interval) as finished (at)
+        """,
+        {"count": count, "finished": finished},
+    )
+
+
+# Help.
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, jobrunner: Command) -> None:
+    result = jobrunner(name, "--help")
+
+    assert result.exit_code == 0
+    assert re.search(rf"Example:\n +(\w+=\w+ )*jobrunner {name}\b", result.stdout)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    options = [param for param in main.commands[name].params if isinstance(param, click.Option)]
+
+    assert [option.name for option in options if not option.help] == []
+
+
+def test_the_overview_lists_every_command_in_a_line_that_is_not_cut_off(jobrunner: Command) -> None:
+    result = jobrunner("--help")
+
+    listed = result.stdout.split("Commands:\n")[1].splitlines()
+    assert sorted(line.split()[0] for line in listed) == COMMANDS
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_the_version_is_that_of_the_package(jobrunner: Command) -> None:
+    assert re.fullmatch(r"jobrunner \d+\.\d+\.\d+\n", jobrunner("--version").stdout)
+
+
+# Wrong usage.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--frobnicate"], "No such option"),
+        (["frobnicate"], "No such command"),
+        (["show"], "Missing argument"),
+        (["show", "not-an-id"], "not a valid UUID"),
+        (["list", "--status", "done"], "is not one of"),
+        (["list", "--limit", "0"], "not in the range"),
+        (["cleanup"], "Missing option '--older-than'"),
+        (["cleanup", "--older-than", "soon"], "a number and a unit, like 30d"),
+        (["cleanup", "--older-than", "999999w"], "should be at most 36500d"),
+        (["start", "--workers", "0"], "not in the range"),
+        (["start", "--model", "sentiment"], "sentiment=mock"),
+        (["stop"], "or --all"),
+        (["stop", "a", "--all"], "or --all"),
+        (["stop", "--all", "--timeout", "-1"], "not in the range"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_leads_to_the_help_and_exit_code_2(
+    arguments: list[str], said: str, jobrunner: Command
+) -> None:
+    error = only_line(jobrunner(*arguments), code=2)
+
+    assert said in error
+    assert re.search(r"see `jobrunner( \w+)? --help`$", error)
+
+
+# No database.
+
+
+@pytest.mark.parametrize("arguments", NEEDS_A_DATABASE, ids=" ".join)
+def test_without_a_database_the_error_names_the_two_ways_to_one(
+    arguments: list[str], jobrunner: Command
+) -> None:
+    error = only_line(jobrunner(*arguments, DATABASE_URL=""))
+
+    assert "DATABASE_URL is not set" in error
+    assert "`jobrunner up`" in error
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u:hunter2@127.0.0.1:1/d", "Connection refused"),
+        ("postgresql://u:hunter2@nowhere.invalid/d", "nowhere.invalid"),
+        ("gibberish hunter2", "should be a PostgreSQL URL"),
+        ("mysql://u:hunter2@h/d", "should be a PostgreSQL URL"),
+    ],
+)
+def test_a_database_that_can_not_be_reached_is_one_line_without_the_password(
+    url: str, said: str, jobrunner: Command
+) -> None:
+    error = only_line(jobrunner("status", DATABASE_URL=url))
+
+    assert said in error
+    assert "DATABASE_URL" in error
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["start"], ["stop", "--all"]], ids=" ".join)
+def test_a_wrong_password_is_one_line(
+    arguments: list[str], runner_url: str, jobrunner: Command
+) -> None:
+    url = runner_url.replace("runner_login:runner_login@", "runner_login:hunter2@")
+
+    error = only_line(jobrunner(*arguments, DATABASE_URL=url))
+
+    assert "password authentication failed" in error
+    assert error.endswith("check DATABASE_URL and the server")
+
+
+@pytest.mark.parametrize("arguments", NEEDS_TABLES, ids=" ".join)
+def test_a_database_without_tables_sends_to_jobrunner_migrate(
+    arguments: list[str], owner_url: str, jobrunner: Command
+) -> None:
+    empty = owner_url.rpartition("/")[0] + "/postgres"
+
+    assert "run `jobrunner migrate`" in only_line(jobrunner(*arguments, DATABASE_URL=empty))
+
+
+def test_a_bad_setting_is_one_line_that_names_the_variable(jobrunner: Command) -> None:
+    assert only_line(jobrunner("status", PORT="http")).startswith("PORT: should be ")
+
+
+def test_an_error_of_a_process_is_on_standard_error_alone_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    done = execute("postgresql://u@127.0.0.1:1/d", "start", JOBRUNNER_HOME=tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .*Connection refused.*\n", done.stderr)
+
+
+# migrate
+
+
+def test_migrate_has_nothing_to_do_the_second_time(owner_url: str, jobrunner: Command) -> None:
+    result = jobrunner("migrate", DATABASE_URL=owner_url)
+
+    assert result.exit_code == 0
+    assert result.stdout == "Nothing to apply: the schema is up to date.\n"
+
+
+def test_migrate_names_what_it_applies_and_status_shows_before_and_after(
+    owner_url: str, db: psycopg.Connection[Any], jobrunner: Command
+) -> None:
+    db.execute("drop database if exists fresh")
+    db.execute("create database fresh")
+    fresh = owner_url.rpartition("/")[0] + "/fresh"
+    names = [f"{m.version:04d}_{m.name}" for m in migrations.available()]
+
+    before = jobrunner("migrate", "--status", DATABASE_URL=fresh)
+    applied = jobrunner("migrate", DATABASE_URL=fresh)
+    after = jobrunner("migrate", "--status", DATABASE_URL=fresh)
+
+    assert all(line.endswith("-") for line in before.stdout.splitlines()[1:])
+    assert applied.stdout == f"Applied {', '.join(names)}.\n"
+    lines = after.stdout.splitlines()
+    assert lines[0].split("  ")[0] == "version"
+    assert ["_".join(line.split()[:2]) for line in lines[1:]] == names
+    assert all(line.endswith("Z") for line in lines[1:])
+
+
+def test_migrate_says_the_same_in_json(jobrunner: Command) -> None:
+    found = json.loads(jobrunner("migrate", "--status", "--json").stdout)
+
+    assert [row["name"] for row in found] == [m.name for m in migrations.available()]
+    assert all(re.fullmatch(r"\d{4}-.*T.*Z", row["applied_at"]) for row in found)
+
+
+# status
+
+
+def test_status_shows_queue_and_runners_alike_to_people_and_programs(
+    jobs: Jobs, jobrunner: Command
+) -> None:
+    for _ in range(3):
+        jobs.add(created="90 s")
+    jobs.add(due_in="1 h", attempt=1)
+    jobs.add_runner("here-1-abcd")
+    jobs.add(status="processing", claimed_by="here-1-abcd")
+
+    table, said = jobrunner("status"), json.loads(jobrunner("status", "--json").stdout)
+
+    [queue] = said["queues"]
+    assert queue["pending"] == 4
+    assert queue["waiting_to_retry"] == 1
+    assert queue["processing"] == 1
+    assert 90 <= queue["oldest_pending_age"] < 100
+    assert (queue["runners"], queue["workers"]) == (1, 2)
+    [runner] = said["runners"]
+    assert (runner["runner"], runner["state"], runner["busy"]) == ("here-1-abcd", "working", 1)
+    assert runner["models"] == ["sentiment"]
+    lines = table.stdout.splitlines()
+    assert lines[1].split()[:4] == ["sentiment", "4", "1", "1"]
+    assert lines[4].split()[:5] == ["here-1-abcd", "working", "here", "1", "sentiment"]
+
+
+def test_status_without_a_runner_says_how_to_start_one(jobs: Jobs, jobrunner: Command) -> None:
+    assert "No runner: start one with `jobrunner start`." in jobrunner("status").stdout
+
+
+def test_status_stands_a_database_in_which_no_model_was_registered(
+    db: psycopg.Connection[Any], jobrunner: Command
+) -> None:
+    db.execute("delete from model")
+
+    assert jobrunner("status").exit_code == 0
+
+
+# list and show
+
+
+def test_list_has_the_newest_first_and_keeps_to_its_limit(jobs: Jobs, jobrunner: Command) -> None:
+    ids = [str(jobs.add()) for _ in range(3)]
+
+    listed = json.loads(jobrunner("list", "--limit", "2", "--json").stdout)
+
+    assert [job["id"] for job in listed] == ids[:0:-1]
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed", "failed"])
+def test_list_can_be_of_one_status(status: str, jobs: Jobs, jobrunner: Command) -> None:
+    for each in ("pending", "processing", "completed", "failed"):
+        jobs.add(status=each)
+
+    [job] = json.loads(jobrunner("list", "--status", status, "--json").stdout)
+
+    assert job["status"] == status
+    assert job["error_code"] == ("model_error" if status == "failed" else None)
+
+
+def test_list_shows_no_texts(jobs: Jobs, jobrunner: Command) -> None:
+    jobs.add("my secret", status="completed")
+
+    for result in (jobrunner("list"), jobrunner("list", "--json")):
+        assert result.exit_code == 0
+        assert "secret" not in result.stdout
+        assert "positive" not in result.stdout
+
+
+def test_an_empty_list_says_so(jobs: Jobs, jobrunner: Command) -> None:
+    assert jobrunner("list").stdout == "No jobs.\n"
+    assert json.loads(jobrunner("list", "--json").stdout) == []
+
+
+def test_a_reader_who_leaves_early_is_no_error_to_speak_of(
+    db: psycopg.Connection[Any], runner_url: str
+) -> None:
+    add_many(db, 2000, "1 h")
+
+    command = f"{sys.executable} -m jobrunner list --limit 2000 | head -1"
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(runner_url), capture_output=True, text=True
+    )
+
+    assert done.stdout.startswith("id ")
+    assert done.stderr == ""
+
+
+def test_show_has_the_whole_job(jobs: Jobs, jobrunner: Command) -> None:
+    job_id = str(jobs.add("schön ☃", status="completed"))
+
+    said = json.loads(jobrunner("show", job_id, "--json").stdout)
+    lines = dict(line.split(maxsplit=1) for line in jobrunner("show", job_id).stdout.splitlines())
+
+    assert (said["id"], said["status"]) == (job_id, "completed")
+    assert said["input"] == {"text": "schön ☃"}
+    assert said["result"] == {"sentiment": "positive", "confidence": 0.95}
+    assert said["errors"] == []
+    assert lines.keys() == said.keys()
+    assert lines["input"] == '{"text": "schön ☃"}'
+
+
+def test_show_of_an_unknown_job_is_an_error(jobs: Jobs, jobrunner: Command) -> None:
+    assert only_line(jobrunner("show", ID)) == f"there is no job {ID}"
+
+
+# cleanup
+
+
+def test_cleanup_deletes_what_ended_long_ago_in_more_than_one_batch(
+    jobs: Jobs, db: psycopg.Connection[Any], jobrunner: Command
+) -> None:
+    add_many(db, 2300, "8 days")
+    jobs.add(status="failed", finished="8 days")
+    young = [jobs.add(status=status, finished="6 days") for status in ("completed", "failed")]
+    unfinished = [jobs.add(status=status, created="9 d") for status in ("pending", "processing")]
+
+    result = jobrunner("cleanup", "--older-than", "7d")
+
+    assert (result.exit_code, result.stdout) == (0, "Deleted 2301 jobs.\n")
+    assert {row[0] for row in db.execute("select id from job")} == {*young, *unfinished}
+
+
+def test_cleanup_waits_for_another_janitor_rather_than_leave_old_jobs(
+    jobs: Jobs, db: psycopg.Connection[Any], runner_url: str, tmp_path: Path
+) -> None:
+    jobs.add(status="completed", finished="8 days")
+    waiting = "select from pg_locks where locktype = 'advisory' and not granted"
+
+    with db.transaction():
+        db.execute("select pg_advisory_xact_lock(%s)", [JANITOR_LOCK])
+        command = ["-m", "jobrunner", "cleanup", "--older-than", "7d"]
+        process = Process(command, environment(runner_url), tmp_path / "cleanup.log")
+        wait_for(lambda: db.execute(waiting).fetchone() is not None, "cleanup waits")
+
+    assert process.wait() == 0
+    assert process.log == "Deleted 1 jobs.\n"
+
+
+def test_cleanup_with_a_login_that_may_not_delete_says_what_to_grant(
+    jobs: Jobs, web_url: str, jobrunner: Command
+) -> None:
+    jobs.add(status="completed", finished="8 days")
+
+    error = only_line(jobrunner("cleanup", "--older-than", "7d", DATABASE_URL=web_url))
+
+    assert "run `grant job_janitor to <login>`" in error
+    assert jobs.count() == 1
+
+
+# start
+
+
+@pytest.mark.parametrize(
+    ("implementation", "said"),
+    [
+        ("nowhere.at_all:Model", "there is no module nowhere"),
+        ("strange_models:Nobody", "has no attribute 'Nobody'"),
+        ("nothing", "neither one of mock nor module:Class"),
+    ],
+)
+@pytest.mark.process
+def test_start_with_a_model_that_does_not_exist_ends_with_one_error(
+    implementation: str, said: str, runner_url: str
+) -> None:
+    done = execute(runner_url, "start", "--workers", "1", "--model", f"sentiment={implementation}")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: the model sentiment could not be loaded: ")
+    assert said in last
+    assert "Traceback" not in done.stderr
+
+
+def test_start_with_a_login_that_is_no_runner_says_what_to_grant(
+    web_url: str, jobrunner: Command
+) -> None:
+    error = only_line(jobrunner("start", DATABASE_URL=web_url))
+
+    assert "run `grant job_runner to <login>`" in error
+
+
+@pytest.mark.process
+def test_start_drain_ends_when_nothing_is_left_also_not_what_waits_for_its_retry(
+    jobs: Jobs, runner_url: str
+) -> None:
+    ids = [jobs.add(), jobs.add(), jobs.add(due_in="1.5 s", attempt=1)]
+
+    done = execute(runner_url, "start", "--drain", MOCK_DELAY_SECONDS=0.1)
+
+    assert done.returncode == 0
+    assert [jobs.status(job_id) for job_id in ids] == ["completed"] * 3
+    assert jobs.db.execute("select from runner").fetchall() == []
+
+
+@pytest.mark.process
+def test_start_detach_prints_the_id_of_a_runner_that_works_on(
+    jobs: Jobs, runner_url: str, jobrunner: Command, tmp_path: Path
+) -> None:
+    settings = {"JOBRUNNER_HOME": tmp_path, "MOCK_DELAY_SECONDS": 0.1}
+
+    done = execute(runner_url, "start", "--detach", "--workers", "1", **settings)
+
+    log = tmp_path / "runner.log"
+    said = re.fullmatch(rf"Runner (\S+) works in the background; its log is {log}\.\n", done.stdout)
+    assert said, done.stdout + done.stderr
+    jobs.wait(jobs.add(), "completed")
+    assert f"runner={said[1]}" in log.read_text()
+    stopped = jobrunner("stop", said[1])
+    assert (stopped.exit_code, stopped.stdout) == (0, f"runner {said[1]} has stopped\n")
+
+
+@pytest.mark.process
+def test_start_detach_tells_the_reason_when_the_runner_does_not_start(
+    db: psycopg.Connection[Any], jobrunner: Command
+) -> None:
+    error = only_line(jobrunner("start", "--detach", "--model", "sentiment=nothing"))
+
+    assert error.startswith("the runner did not start: the model sentiment could not be loaded")
+    assert "runner.log" in error
+
+
+@pytest.mark.process
+def test_start_detach_drain_of_an_empty_queue_is_no_failure(
+    jobs: Jobs, runner_url: str, tmp_path: Path
+) -> None:
+    done = execute(runner_url, "start", "--detach", "--drain", JOBRUNNER_HOME=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    wait_for(lambda: not jobs.db.execute("select from runner").fetchall(), "the runner has ended")
+
+
+def test_start_detach_in_a_home_that_can_not_be_written_is_one_line(
+    jobrunner: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    error = only_line(jobrunner("start", "--detach", JOBRUNNER_HOME=str(tmp_path / "file")))
+
+    assert error.endswith("set JOBRUNNER_HOME to a folder of your own")
+
+
+# stop
+
+
+@pytest.mark.process
+def test_stop_by_the_beginning_of_the_id_lets_the_job_in_hand_finish(
+    jobs: Jobs, processes: System, jobrunner: Command
+) -> None:
+    runner = processes.runner("--workers", "1", MOCK_DELAY_SECONDS=0.7)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+    runner_id = jobs.get(job_id)["claimed_by"]
+
+    result = jobrunner("stop", runner_id[:-2])
+
+    assert (result.exit_code, result.stdout) == (0, f"runner {runner_id} has stopped\n")
+    assert jobs.status(job_id) == "completed"
+    assert runner.wait() == 0
+
+
+@pytest.mark.process
+def test_stop_now_hands_the_job_back_uncounted(
+    jobs: Jobs, processes: System, jobrunner: Command
+) -> None:
+    runner = processes.runner("--workers", "1", MOCK_DELAY_SECONDS=60)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+
+    result = jobrunner("stop", "--all", "--now")
+
+    assert result.exit_code == 0
+    row = jobs.get(job_id)
+    assert (row["status"], row["attempt"], row["errors"]) == ("pending", 0, [])
+    assert runner.wait() == 0
+
+
+@pytest.mark.process
+def test_stop_of_a_dead_runner_says_so_and_frees_its_jobs(
+    jobs: Jobs, processes: System, jobrunner: Command
+) -> None:
+    runner = processes.runner("--workers", "1", MOCK_DELAY_SECONDS=60)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+    runner_id = jobs.get(job_id)["claimed_by"]
+    runner.send(signal.SIGKILL)
+    runner.wait()
+
+    result = jobrunner("stop", runner_id)
+
+    assert (result.exit_code, result.stdout) == (0, f"runner {runner_id} was dead\n")
+    row = jobs.get(job_id)
+    assert (row["status"], row["attempt"]) == ("pending", 1)
+    assert [error["code"] for error in row["errors"]] == ["runner_lost"]
+
+
+def test_stop_gives_up_after_its_timeout_and_says_who_is_still_there(
+    jobs: Jobs, jobrunner: Command
+) -> None:
+    jobs.add_runner("here-1-busy")
+
+    error = only_line(jobrunner("stop", "--all", "--timeout", "0.3"))
+
+    assert error.startswith("after 0.3 s still running: here-1-busy")
+    assert "`--now`" in error
+    row = jobs.db.execute("select stop_requested_at is not null, stop_now from runner").fetchone()
+    assert row == (True, False)
+
+
+def test_stop_of_an_unknown_runner_is_an_error(jobs: Jobs, jobrunner: Command) -> None:
+    jobs.add_runner("here-1-aaaa")
+
+    error = only_line(jobrunner("stop", "there"))
+
+    assert error == "no runner is called there: `jobrunner status` lists them"
+
+
+def test_stop_of_an_ambiguous_beginning_is_an_error_and_stops_nobody(
+    jobs: Jobs, jobrunner: Command
+) -> None:
+    jobs.add_runner("here-1-aaaa")
+    jobs.add_runner("here-1-aabb")
+
+    error = only_line(jobrunner("stop", "here-1-aa"))
+
+    assert error == "2 runners begin with here-1-aa: give more of the id"
+    asked = jobs.db.execute("select from runner where stop_requested_at is not null").fetchall()
+    assert asked == []
+
+
+def test_stop_all_without_any_runner_says_so(jobs: Jobs, jobrunner: Command) -> None:
+    result = jobrunner("stop", "--all")
+
+    assert (result.exit_code, result.stdout) == (0, "no runner is there to be stopped\n")
