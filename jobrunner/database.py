@@ -45,6 +45,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed if an answer takes longer than ANSWER_SECONDS."""
 
     answer_seconds = ANSWER_SECONDS
+    pooled = False
 
     def wait(
         self,
@@ -93,8 +94,7 @@ def url_of(settings: Settings) -> str:
 def connect(url: str, *, role: str | None = None, name: str = "jobrunner") -> BoundedConnection:
     """Open an autocommit connection that acts as ``role``.
 
-    The role is taken only if the login does not have it already (``alter role … set role``),
-    so that nothing is left behind in a pooler's session.
+    The role is taken only if the login does not have it already (``alter role … set role``).
 
     :raises DatabaseUnavailable: when the server does not answer or does not let us in.
     :raises DatabaseError: when the login may not act as the role.
@@ -108,33 +108,45 @@ def connect(url: str, *, role: str | None = None, name: str = "jobrunner") -> Bo
         connection = BoundedConnection.connect(conninfo, autocommit=True)
     except psycopg.Error as error:
         raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
-    if role:
-        try:
-            take_role(connection, role)
-        except BaseException:
-            connection.close()
-            raise
+    try:
+        _set_up(connection, role)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def take_role(connection: psycopg.Connection[Any], role: str) -> None:
-    """Make the session act as ``role``.
+def _set_up(connection: BoundedConnection, role: str | None) -> None:
+    """Act as the role, and see whether a pooler stands between.
 
-    :raises SchemaMissing: when the role is not there yet.
-    :raises DatabaseError: when the login is not a member of it.
+    A pooler answers for the server with a process id of its own. Through one, nothing may be
+    left in the session: no role, no prepared statement.
     """
     try:
-        row = connection.execute("select current_user").fetchone()
-        if row and row[0] != role:
-            connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+        [(user, pid)] = connection.execute("select current_user, pg_backend_pid()").fetchall()
+        connection.pooled = pid != connection.info.backend_pid
+        if connection.pooled:
+            connection.prepare_threshold = None
+        if role and user != role:
+            _take_role(connection, role)
+    except psycopg.Error as error:
+        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
+
+
+def _take_role(connection: BoundedConnection, role: str) -> None:
+    if connection.pooled:
+        raise DatabaseError(
+            f"through a pooler the login has to act as {role} by itself:"
+            f" run `alter role <login> set role {role}`"
+        )
+    try:
+        connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
     except psycopg.errors.InvalidParameterValue:
         raise SchemaMissing(f"there is no role {role}: run `jobrunner migrate`") from None
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             f"the login may not act as {role}: run `grant {role} to <login>` as its owner"
         ) from None
-    except psycopg.Error as error:
-        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
 
 
 def first_line(error: BaseException) -> str:

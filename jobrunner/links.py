@@ -27,6 +27,8 @@ LISTEN = """
     listen runner_stop_requested;
     listen cancel_requested
 """
+# It would be told of nothing, and its lock would stay with the pooler.
+POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
 HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 
 
@@ -105,6 +107,8 @@ class Listener:
         """
         try:
             connection = self._link.open()
+            if connection.pooled:
+                raise DatabaseUnavailable(POOLED)
             connection.execute(LISTEN)
         except JobrunnerError as error:
             self.lose()

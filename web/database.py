@@ -39,7 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "application_name": "jobrunner web",
 }
 
-CURRENT_USER = "select current_user"
+WHO_AND_WHERE = "select current_user, pg_backend_pid()"
+POOLED = "through a pooler the login has to act by itself: alter role <login> set role job_web"
 ACT_AS_WEB = "set role job_web"
 
 # OperationalError covers a lost connection, a full pool, a server that starts or stops, a
@@ -142,8 +143,11 @@ class Database:
 
     def _configure(self, connection: BoundedConnection) -> None:
         try:
-            row = connection.execute(CURRENT_USER).fetchone()
-            if row and row[0] != "job_web":
+            [(user, pid)] = connection.execute(WHO_AND_WHERE).fetchall()
+            if user != "job_web":
+                # A pooler answers with a process id of its own; its sessions are shared.
+                if pid != connection.info.backend_pid:
+                    raise psycopg.OperationalError(POOLED)
                 connection.execute(ACT_AS_WEB)
             self._role_missing = False
         except psycopg.errors.InvalidParameterValue:
