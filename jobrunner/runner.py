@@ -32,6 +32,7 @@ JANITOR_SECONDS = 60.0
 # After falling asleep, look again: an insert that was in flight did not see us sleep.
 SECOND_LOOK_SECONDS = 0.05
 BEATS_PER_LEASE = 6
+TELL_SECONDS = 1.0
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
 
@@ -150,7 +151,7 @@ class Runner:
                 self._come_back(connection)
             self._hear()
             self._cancel(connection)
-            self._outbox.write(connection)
+            self._write(connection)
             self._keep_alive(connection)
             self._sweep(connection)
             self._claim(connection)
@@ -254,6 +255,12 @@ class Runner:
         ids = [job.id for job in self._workers.jobs]
         wanted = queue.cancelled(connection, ids) if ids else set()
         self._outbox.add([cancelled(job) for job in self._workers.kill_jobs(wanted)])
+
+    def _write(self, connection: queue.Connection) -> None:
+        """Record outcomes, and soon after let the row of the runner tell of them."""
+        if self._outbox:
+            self._outbox.write(connection)
+            self._times.beat = min(self._times.beat, monotonic() + TELL_SECONDS)
 
     def _keep_alive(self, connection: queue.Connection) -> None:
         """Beat when it is time; learn whether to stop, or that we were found dead."""

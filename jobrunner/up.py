@@ -6,6 +6,7 @@ that nothing is accepted or finished that could not be stored.
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,7 +46,7 @@ BANNER = """
     try it     curl -X POST {base}/predict -H "Content-Type: application/json" \\
                  -d '{{"text": "This product is amazing!"}}'
     then       curl {base}/jobs/<job_id>
-    look       jobrunner status, jobrunner list, jobrunner psql
+    look       {command} status, {command} list, {command} psql
 """
 
 
@@ -259,4 +260,7 @@ def _banner(settings: Settings) -> str:
     host = _reachable(settings.host)
     base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     where = "DATABASE_URL" if settings.database_url else database.display(settings.home)
-    return BANNER.format(base=base, database=where)
+    called = Path(sys.argv[0])
+    on_path = called.name != "jobrunner" or shutil.which("jobrunner")
+    command = "jobrunner" if on_path else str(called)
+    return BANNER.format(base=base, database=where, command=command)

@@ -327,6 +327,7 @@ def test_ctrl_c_in_a_terminal_stops_all_and_shows_no_traceback(tmp_path: Path) -
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(COMMAND[0], COMMAND, environment)
+    os.set_blocking(terminal, False)
     said = b""
 
     def read() -> bytes:
