@@ -5,7 +5,7 @@ PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
 VENV := .venv
 
-.PHONY: help up test lint format clean
+.PHONY: help up test lint bench format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ lint: ## check the style and the types of Python and SQL
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/sqlfluff lint --disable-progress-bar sql
+
+bench: ## measure the latency of a submit and of a start
+	@$(call install,embedded)
+	@exec $(VENV)/bin/python -m benchmarks
 
 format: ## write Python in the project's style
 	@$(call install,embedded dev)
