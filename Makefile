@@ -3,9 +3,11 @@
 # The first of these that is new enough is used; PYTHON=... names another.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
+SEEDS ?= 3
+SECONDS ?= 20
 VENV := .venv
 
-.PHONY: help up test lint bench format clean
+.PHONY: help up test lint bench chaos format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +30,10 @@ lint: ## check the style and the types of Python and SQL
 bench: ## measure the latency of a submit and of a start
 	@$(call install,embedded)
 	@exec $(VENV)/bin/python -m benchmarks
+
+chaos: ## break a real system by SEEDS (3) plans of SECONDS (20), and catch broken runners
+	@$(call install,embedded)
+	@exec $(VENV)/bin/python -m chaos --seeds $(SEEDS) --seconds $(SECONDS) --directed --mutants
 
 format: ## write Python in the project's style
 	@$(call install,embedded dev)

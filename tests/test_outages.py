@@ -58,7 +58,8 @@ def test_connections_that_are_terminated_again_and_again_lose_and_repeat_nothing
     jobs = Jobs(admin)
     add(admin, 300)
 
-    while jobs.count("completed") < 250:
+    for progress in range(20, 260, 20):
+        wait_for(lambda n=progress: jobs.count("completed") >= n, f"{progress} are completed", 30)
         admin.execute(TERMINATE, [whose])
 
     wait_for(lambda: jobs.count("completed") == 300, "all are completed", 30)
