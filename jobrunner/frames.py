@@ -20,7 +20,6 @@ from typing import Any
 from jobrunner.errors import FrameError
 
 LENGTH = struct.Struct(">I")
-MAX_INPUT_BYTES = 16 * 1024 * 1024
 READ_BYTES = 256 * 1024
 
 Message = dict[str, Any]

@@ -79,6 +79,9 @@ create table job (
     constraint priority_is_from_minus_100_to_100
     check (priority between -100 and 100),
 
+    constraint run_at_is_finite
+    check (isfinite(run_at)),
+
     constraint max_attempts_is_from_1_to_100
     check (max_attempts between 1 and 100),
 

@@ -382,6 +382,10 @@ REFUSED: dict[str, list[Row]] = {
         job_row(input=Jsonb("fine")),
         job_row(input=Jsonb(None)),
     ],
+    "run_at_is_finite": [
+        job_row(run_at="infinity"),
+        job_row(run_at="-infinity"),
+    ],
     "priority_is_from_minus_100_to_100": [
         job_row(priority=101),
         job_row(priority=-101),
