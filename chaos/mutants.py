@@ -1,0 +1,311 @@
+"""The protocol with one step broken, each with a plan in which that must show.
+
+A mutant patches the runner in its own process before the command starts; production code
+knows nothing of it. Some steps are guarded by the database as well: then the plan weakens
+that guard in its own database, since it is the step that is to be missed, not the guard.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, sleep
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+from chaos.plan import Fault, Load, Plan
+from jobrunner import heartbeat, queue, runner
+from jobrunner.heartbeat import Judge
+from jobrunner.outcome import Job
+from jobrunner.queue import Connection
+from jobrunner.runner import Runner
+
+UNGUARDED = ("drop trigger job_makes_legal_moves_only on job",)
+LATE_COMMITS = (
+    "alter role chaos_web set synchronous_commit = off",
+    "alter system set wal_writer_delay = '10s'",
+    "select pg_reload_conf()",
+)
+NEVER = 1e6
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is broken, and the plan that is to show it."""
+
+    name: str
+    what: str
+    plan: Plan
+    patch: Callable[[], None]
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(plan: Plan) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Register a patch under its name; its docstring says what it breaks."""
+
+    def register(patch: Callable[[], None]) -> Callable[[], None]:
+        what = (patch.__doc__ or "").strip().rstrip(".")
+        MUTANTS[patch.__name__] = Mutant(patch.__name__, what, plan, patch)
+        return patch
+
+    return register
+
+
+def _plan(name: str, seconds: float, load: Load, *faults: Fault, **more: Any) -> Plan:
+    settings = {"lease_seconds": 2, "drain_seconds": 12, "recovery_seconds": 1} | more
+    return Plan(1, seconds, faults, load, name, **settings)
+
+
+def _each(kind: str, *times: float, seconds: float = 0.0) -> tuple[Fault, ...]:
+    """The same fault for all three runners at these times."""
+    return tuple(Fault(at, kind, seconds, target) for at in times for target in range(3))
+
+
+def _work(least: float, most: float, rate: float, **more: Any) -> Load:
+    return Load(
+        http_rate=rate, sql_rate=0, deeds=("work",), work_seconds=(least, most), slow_one_in=0,
+        **{"cancel_rate": 0, **more},
+    )  # fmt: skip
+
+
+# A job takes as long as a pause, and the rescued one is at work when the runner goes on.
+PAUSES = (Fault(2, "runner_pause", 5, 0), Fault(8, "runner_pause", 5, 1))
+KILLS = tuple(Fault(at, "runner_kill", 1, place % 3) for place, at in enumerate((2, 5, 8)))
+
+
+@mutant(_plan("finish_without_token", 15, _work(3, 4, 1.2), *PAUSES))
+def finish_without_token() -> None:
+    """An outcome is recorded by the job's id alone."""
+    guard = "        and job.lease_token = outcome.lease_token\n"
+    _change(queue, "COMPLETE", guard, "")
+    _change(queue, "FAIL", "        " + guard, "")
+
+
+@mutant(_plan("revive", 15, _work(3, 4, 1.2), *PAUSES))
+def revive() -> None:
+    """A heartbeat revives a runner that was found dead, under its old id."""
+    _change(heartbeat, "BEAT", "        and lost_at is null\n", "")
+    _change(heartbeat, "BEAT", "    set\n", "    set\n        lost_at = null,\n")
+
+
+LONG_PAUSES = tuple(Fault(5, "runner_pause", 4.5, target) for target in (0, 1))
+
+
+@mutant(_plan("stale_work", 11, _work(11, 13, 1, even=True), *LONG_PAUSES, drain_seconds=45))
+def stale_work() -> None:
+    """A runner that was found dead lets its workers go on with what it has lost."""
+    start_anew = Runner._start_anew
+
+    def without_kill(self: Runner, connection: Connection) -> None:
+        kill_jobs = self._workers.kill_jobs
+        _put(self._workers, "kill_jobs", lambda *_: [])
+        start_anew(self, connection)
+        _put(self._workers, "kill_jobs", kill_jobs)
+
+    _put(Runner, "_start_anew", without_kill)
+
+
+@mutant(_plan("rescue_by_look", 12, _work(0.5, 1.5, 3), *KILLS, weaken=UNGUARDED))
+def rescue_by_look() -> None:
+    """A rescue looks first, then updates by the job's id alone."""
+    look = queue.RESCUE.partition("order by job.id")[0].partition("(")[2]
+    update = """
+        update job
+        set
+            status = case when attempt < max_attempts then 'pending' else 'failed' end,
+            claimed_by = null,
+            lease_token = null,
+            started_at = case when attempt < max_attempts then null else started_at end,
+            finished_at = case when attempt < max_attempts then null else clock_timestamp() end,
+            result = null,
+            error = case when attempt < max_attempts then null else %(error)s::jsonb end,
+            errors = errors || (%(error)s::jsonb || jsonb_build_object('attempt', attempt))
+        where id = any(%(ids)s)
+    """
+    error = '{"code": "runner_lost", "message": "lost", "retryable": true}'
+
+    def rescue(connection: Connection) -> list[queue.Rescued]:
+        ids = [row[0] for row in connection.execute(look)]
+        sleep(0.3)
+        connection.execute(update, {"ids": ids, "error": error})
+        return [queue.Rescued(job, "pending", 1) for job in ids]
+
+    _put(queue, "rescue", rescue)
+    _put(runner, "RESCUE_SECONDS", 0.3)
+
+
+@mutant(_plan("no_rescue", 8, _work(0.5, 1.5, 3), *KILLS[:2]))
+def no_rescue() -> None:
+    """Nobody frees what a dead runner held."""
+    _put(queue, "rescue", lambda *_: [])
+
+
+@mutant(_plan("claim_by_look", 6, _work(0.1, 0.3, 12), weaken=UNGUARDED))
+def claim_by_look() -> None:
+    """A claim looks for pending jobs, then takes them by their ids alone."""
+    look = queue.CLAIM.partition("for update")[0].partition("(")[2]
+    update = """
+        update job
+        set
+            status = 'processing',
+            attempt = least(attempt + 1, max_attempts),
+            claimed_by = %(runner)s,
+            lease_token = gen_random_uuid(),
+            started_at = clock_timestamp()
+        where id = any(%(ids)s) and finished_at is null
+        returning id, lease_token, model, input::text, attempt
+    """
+
+    def claim(connection: Connection, *, runner: str, model: str, slots: int) -> list[Job]:
+        wanted = {"runner": runner, "model": model, "slots": slots}
+        ids = [row[0] for row in connection.execute(look, wanted)]
+        sleep(0.02)
+        return [Job(*row) for row in connection.execute(update, {"runner": runner, "ids": ids})]
+
+    _put(queue, "claim", claim)
+
+
+FLAKY = Load(http_rate=6, sql_rate=0, cancel_rate=0, deeds=("work", "flaky", "poison"))
+
+
+@mutant(_plan("attempt_on_failure", 6, FLAKY, weaken=UNGUARDED))
+def attempt_on_failure() -> None:
+    """An attempt is counted when it has failed, not when it starts."""
+    _change(queue, "CLAIM", "attempt = job.attempt + 1", "attempt = job.attempt")
+    _change(queue, "RELEASE", "attempt = job.attempt - 1", "attempt = job.attempt")
+    counted = "set\n        attempt = least(job.attempt + 1, job.max_attempts),\n"
+    _change(queue, "FAIL", "set\n", counted)
+    _change(queue, "RESCUE", "set\n", counted)
+
+
+@mutant(_plan("failure_uncounted", 6, FLAKY))
+def failure_uncounted() -> None:
+    """A failed attempt is taken back like a start that was handed back."""
+    uncounted = "set\n        attempt = job.attempt - case when held.again then 1 else 0 end,\n"
+    _change(queue, "FAIL", "set\n", uncounted)
+
+
+@mutant(
+    _plan("no_poll", 12, _work(0, 0.1, 1), *_each("cut_listener", 0.5, seconds=11), lease_seconds=6)
+)
+def no_poll() -> None:
+    """A runner that sleeps trusts in notifications alone."""
+    plan_next_look = Runner._plan_next_look
+
+    def without_poll(self: Runner, connection: Connection) -> None:
+        plan_next_look(self, connection)
+        if self._times.look > monotonic() + runner.SECOND_LOOK_SECONDS:
+            self._times.look = monotonic() + NEVER
+
+    _put(Runner, "_plan_next_look", without_poll)
+
+
+# With so rare a poll, only a look after each LISTEN finds what came while nobody listened.
+# A job comes every 5 s, and all listeners are cut a second before.
+CUTS = _each("cut_listener", 4, 9, 14)
+
+
+@mutant(
+    _plan("listen_after_look", 17, _work(0, 0.1, 0.4, even=True), *CUTS,
+          poll_seconds=60, lease_seconds=30)
+)  # fmt: skip
+def listen_after_look() -> None:
+    """A runner looks for jobs, and listens then."""
+    hear, claim = Runner._hear, Runner._claim
+
+    def hear_only(self: Runner) -> None:
+        if not self._listener.due:
+            hear(self)
+        if not self._listener.connected:
+            self._times.sweep = min(self._times.sweep, self._listener._link.retry_at)
+
+    def claim_then_listen(self: Runner, connection: Connection) -> None:
+        listens = not self._listener.due
+        self._times.look = self._times.look if listens else 0.0
+        claim(self, connection)
+        if not listens:
+            sleep(1.5)
+            self._listener.connect()
+            self._times.beat = 0.0
+
+    _put(Runner, "_hear", hear_only)
+    _put(Runner, "_claim", claim_then_listen)
+
+
+@mutant(_plan("cancel_overwrites", 8, _work(0.1, 0.5, 6, cancel_rate=6), weaken=UNGUARDED))
+def cancel_overwrites() -> None:
+    """A cancel does not mind that the job is final."""
+    look = queue.cancelled
+    update = """
+        update job
+        set
+            status = 'failed',
+            lease_token = null,
+            finished_at = clock_timestamp(),
+            result = null,
+            error = cancelled_error()
+        from cancel_request
+        where
+            job.id = cancel_request.job_id
+            and (job.error ->> 'code') is distinct from 'cancelled'
+    """
+
+    def cancelled(connection: Connection, ids: list[UUID]) -> set[UUID]:
+        found = look(connection, ids)
+        connection.execute(update)
+        return found
+
+    _put(queue, "cancelled", cancelled)
+
+
+@mutant(_plan("cancel_ignored", 8, _work(4, 6, 1, cancel_rate=2)))
+def cancel_ignored() -> None:
+    """A runner does not look for cancels."""
+    _put(queue, "cancelled", lambda *_: set())
+
+
+DEAF = _each("deaf_link", 1, 4.5, 8, 11.5, seconds=2)
+
+
+@mutant(_plan("answer_forgotten", 15, _work(0, 0.1, 4), *DEAF, lease_seconds=6, poll_seconds=0.1))
+def answer_forgotten() -> None:
+    """Claims of which the answer was lost are not handed back."""
+    _put(queue, "release_unknown", lambda *_, **__: [])
+
+
+RESTARTS = tuple(Fault(at, "postgres_fast_restart", 1) for at in (2, 6))
+
+
+@mutant(_plan("hasty_judge", 11, _work(0.5, 1, 2), *RESTARTS, lease_seconds=30))
+def hasty_judge() -> None:
+    """Who comes back from an outage first takes all others for dead."""
+    _put(heartbeat, "LOCK_SECONDS", 0.0)
+    _put(Judge, "lose_contact", lambda _: None)
+
+
+CRASHES = tuple(Fault(at, "postgres_immediate_restart", 0.2) for at in (2, 4.5, 7))
+
+
+@mutant(
+    _plan("early_202", 9, Load(http_rate=30, sql_rate=30, cancel_rate=0, deeds=("work",),
+          work_seconds=(0.1, 0.2), slow_one_in=0), *CRASHES,
+          weaken=LATE_COMMITS, drain_seconds=40, lease_seconds=30)
+)  # fmt: skip
+def early_202() -> None:
+    """The web's commits are acknowledged before they are on disk (set in the database)."""
+
+
+def _put(owner: object, name: str, new: object) -> None:
+    """Put something in the place of what must be there."""
+    if not hasattr(owner, name):
+        raise SystemExit(f"the mutant does not fit any more: no {name}")
+    setattr(owner, name, new)
+
+
+def _change(module: ModuleType, name: str, old: str, new: str) -> None:
+    """Change a statement: a mutant that changes nothing would prove nothing."""
+    text = getattr(module, name)
+    if old not in text:
+        raise SystemExit(f"the mutant does not fit any more: no {old.strip()!r} in {name}")
+    setattr(module, name, text.replace(old, new))
