@@ -208,7 +208,7 @@ class Workers:
         for worker in list(self._workers):
             try:
                 if worker.pipe in heard:
-                    outcomes.extend(self._outcomes(worker))
+                    self._take(worker, outcomes)
                 elif worker.died:
                     raise EOFError
                 elif worker.deadline is not None and monotonic() > worker.deadline:
@@ -239,8 +239,8 @@ class Workers:
             worker.end()
         self._workers.clear()
 
-    def _outcomes(self, worker: Worker) -> list[Outcome]:
-        outcomes = []
+    def _take(self, worker: Worker, outcomes: list[Outcome]) -> None:
+        """Add what it has said, one by one: nonsense after a good reply must not undo that."""
         for message in worker.hear():
             if "setup_error" in message:
                 raise EOFError(message["setup_error"])
@@ -248,7 +248,6 @@ class Workers:
                 self._welcome(worker, message)
             else:
                 outcomes.append(worker.take_outcome(message))
-        return outcomes
 
     def _welcome(self, worker: Worker, message: Message) -> None:
         worker.ready = self._were_ready = True

@@ -56,7 +56,7 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         info(
             "request",
             method=environ["REQUEST_METHOD"],
-            path=environ["PATH_INFO"],
+            path=environ.get("PATH_INFO", "-"),
             status=resp.status_code,
             seconds=f"{request_time.total_seconds():.3f}",
         )
