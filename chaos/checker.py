@@ -370,6 +370,16 @@ class Checker:
         spans = list(_spans_of_few(self.history.moves, self.history.workers / 2, self._end()))
         return Measure(part for span in spans for part in _without(span, disturbed.intervals))
 
+    def _ends(self, kind: str) -> Iterator[float]:
+        for one in self.history.disturbances:
+            if one.kind == kind:
+                yield one.end
+
+    def _back_after(self, moment: float) -> float:
+        """How long until a client had a submit acknowledged again."""
+        after = (done.returned for done in self._operations("submit", "ok"))
+        return min((at - moment for at in after if at >= moment), default=float("inf"))
+
     def _end(self) -> float:
         return max((move.at for move in self.history.moves), default=0.0) + (
             0.0 if self.history.drained else self.bounds.start * 10
@@ -389,6 +399,9 @@ class Checker:
             "executions": len(self.history.executions),
             "overlaps": _overlaps(self.history.executions),
             "runners_lost": sum(seen.is_lost for seen in self.history.runner_moves),
+            "failover_back_seconds": max(
+                map(self._back_after, self._ends("failover")), default=0.0
+            ),
             "drain_seconds": (self.history.drained or 0.0) - self.history.healed,
         }
 

@@ -71,7 +71,7 @@ def _work(least: float, most: float, rate: float, **more: Any) -> Load:
 
 # A job takes as long as a pause, and the rescued one is at work when the runner goes on.
 PAUSES = (Fault(2, "runner_pause", 5, 0), Fault(8, "runner_pause", 5, 1))
-KILLS = tuple(Fault(at, "runner_kill", 1, place % 3) for place, at in enumerate((2, 5, 8)))
+KILLS = tuple(Fault(at, "runner_kill", 1, place % 3) for place, at in enumerate((2, 5, 8, 11, 14)))
 
 
 @mutant(_plan("finish_without_token", 15, _work(3, 4, 1.2), *PAUSES))
@@ -92,7 +92,7 @@ def revive() -> None:
 LONG_PAUSES = tuple(Fault(5, "runner_pause", 4.5, target) for target in (0, 1))
 
 
-@mutant(_plan("stale_work", 11, _work(11, 13, 1, even=True), *LONG_PAUSES, drain_seconds=45))
+@mutant(_plan("stale_work", 11, _work(15, 17, 1, even=True), *LONG_PAUSES, drain_seconds=60))
 def stale_work() -> None:
     """A runner that was found dead lets its workers go on with what it has lost."""
     start_anew = Runner._start_anew
@@ -106,7 +106,7 @@ def stale_work() -> None:
     _put(Runner, "_start_anew", without_kill)
 
 
-@mutant(_plan("rescue_by_look", 12, _work(0.5, 1.5, 3), *KILLS, weaken=UNGUARDED))
+@mutant(_plan("rescue_by_look", 18, _work(0.5, 1.5, 3), *KILLS, weaken=UNGUARDED))
 def rescue_by_look() -> None:
     """A rescue looks first, then updates by the job's id alone."""
     look = queue.RESCUE.partition("order by job.id")[0].partition("(")[2]
@@ -284,13 +284,13 @@ def hasty_judge() -> None:
     _put(Judge, "lose_contact", lambda _: None)
 
 
-CRASHES = tuple(Fault(at, "postgres_immediate_restart", 0.2) for at in (2, 4.5, 7))
+CRASHES = tuple(Fault(at, "postgres_immediate_restart", 0.2) for at in (2, 4, 6, 8, 10))
 
 
 @mutant(
-    _plan("early_202", 9, Load(http_rate=30, sql_rate=30, cancel_rate=0, deeds=("work",),
+    _plan("early_202", 12, Load(http_rate=30, sql_rate=30, cancel_rate=0, deeds=("work",),
           work_seconds=(0.1, 0.2), slow_one_in=0), *CRASHES,
-          weaken=LATE_COMMITS, drain_seconds=40, lease_seconds=30)
+          weaken=LATE_COMMITS, drain_seconds=60, lease_seconds=30)
 )  # fmt: skip
 def early_202() -> None:
     """The web's commits are acknowledged before they are on disk (set in the database)."""

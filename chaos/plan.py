@@ -114,9 +114,22 @@ def draw(seed: int, seconds: float) -> Plan:
     kinds = [next(deck) for _ in range(count)]
     while kinds.count("failover") > 1:  # there is one standby
         kinds[kinds.index("failover")] = next(deck)
+    times = sorted(chance.uniform(CALM_SECONDS, seconds - CALM_SECONDS) for _ in kinds)
     chance.shuffle(kinds)
-    faults = [_draw_fault(chance, kind, seconds) for kind in kinds]
-    return Plan(seed, seconds, tuple(sorted(faults, key=lambda fault: fault.at)))
+    kinds = _with_standby_first(kinds)
+    drawn = [_draw_fault(chance, kind, at) for kind, at in zip(kinds, times, strict=True)]
+    return Plan(seed, seconds, tuple(drawn))
+
+
+def _with_standby_first(kinds: list[str]) -> list[str]:
+    """Put the failover after what befalls the standby: there is none any more then."""
+    if "failover" not in kinds:
+        return kinds
+    place = kinds.index("failover")
+    later = [other for other in range(place, len(kinds)) if kinds[other] == "standby_away"]
+    for other in later[-1:]:
+        kinds[place], kinds[other] = kinds[other], kinds[place]
+    return kinds
 
 
 def _deck(start: int) -> Iterator[str]:
@@ -127,10 +140,10 @@ def _deck(start: int) -> Iterator[str]:
         start += 1
 
 
-def _draw_fault(chance: random.Random, kind: str, seconds: float) -> Fault:
+def _draw_fault(chance: random.Random, kind: str, at: float) -> Fault:
     shortest, longest = KINDS[kind]
     return Fault(
-        at=round(chance.uniform(CALM_SECONDS, seconds - CALM_SECONDS), 2),
+        at=round(at, 2),
         kind=kind,
         seconds=round(chance.uniform(shortest, longest), 2),
         target=chance.randrange(RUNNERS),

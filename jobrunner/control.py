@@ -97,6 +97,8 @@ def _asked(connection: BoundedConnection, wanted: str | None, now: bool) -> list
     rows = heartbeat.overview(connection)
     runners = [row["runner"] for row in rows if row["state"] != "lost"]
     if wanted is not None:
+        if not wanted:
+            raise RunnerNotFound("an empty id names no runner: `jobrunner status` lists them")
         exact = [runner for runner in runners if runner == wanted]
         runners = exact or [runner for runner in runners if runner.startswith(wanted)]
         if not runners:

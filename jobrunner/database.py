@@ -23,6 +23,8 @@ from jobrunner.errors import (
 from jobrunner.settings import Settings
 
 ANSWER_SECONDS = 10.0
+# Before we give up, the server does: what it has ended takes no effect later.
+STATEMENT_TIMEOUT = "set statement_timeout = '9s'"
 CONNECT_SECONDS = 3
 URL_FILE = "database_url"
 
@@ -129,6 +131,8 @@ def _set_up(connection: BoundedConnection, role: str | None) -> None:
             connection.prepare_threshold = None
         if role and user != role:
             _take_role(connection, role)
+        if role and not connection.pooled:
+            connection.execute(STATEMENT_TIMEOUT)
     except psycopg.Error as error:
         raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
 

@@ -103,10 +103,24 @@ def _accepted(job: Job, result: Any, max_result_bytes: int) -> str:
         raise ValueError("the model gave no result")
     if result_type := RESULT_TYPES.get(job.model):
         result_type.model_validate(result)
+    if _holds_nul(result):
+        raise ValueError("the result holds the character NUL")
     text = json.dumps(result, ensure_ascii=False)
-    if len(text.encode(errors="surrogatepass")) > max_result_bytes:
+    if len(text.encode()) > max_result_bytes:
         raise ValueError(f"the result is larger than {max_result_bytes} bytes")
     return text
+
+
+def _holds_nul(value: Any) -> bool:
+    """Whether a string in it is one that jsonb can't keep, and would quote in its log."""
+    match value:
+        case str():
+            return "\0" in value
+        case list():
+            return any(map(_holds_nul, value))
+        case dict():
+            return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+    return False
 
 
 def _clean(error: ReplyError) -> Failure:

@@ -7,6 +7,7 @@ in the outbox, workers go on, and each turn tries again.
 """
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -100,7 +101,8 @@ class Runner:
                 self._turn()
             self._leave()
         except ModelLoadError:
-            heartbeat.sign_off(self._link.open(), self.id)
+            with suppress(JobrunnerError, psycopg.Error):
+                heartbeat.sign_off(self._link.open(), self.id)
             raise
         finally:
             self._workers.end()
@@ -186,6 +188,7 @@ class Runner:
                 connection = self._link.open()
                 self._outbox.write(connection)
                 self._release(connection, unfinished)
+                self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
                 log.info("stopped", runner=self.id, completed=self._tally.completed)
                 return
@@ -211,15 +214,20 @@ class Runner:
 
     def _come_back(self, connection: queue.Connection) -> None:
         """Hand back claims of which the answer was lost; do everything else at once."""
-        held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
-        for job_id in queue.release_unknown(connection, runner=self.id, held=held):
-            log.info("released", job_id=job_id, runner=self.id)
+        self._release_unknown(connection)
         away = monotonic() - (self._away_since or 0.0)
         log.info("database_back", runner=self.id, seconds=away)
         self._away_since = None
         self._judge.lose_contact()
         self._listener.retry_soon()
         self._times = Timetable(clean=self._times.clean)
+
+    def _release_unknown(self, connection: queue.Connection) -> None:
+        """Hand back what the database says is ours and we know nothing of, uncounted."""
+        held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
+        for job_id in queue.release_unknown(connection, runner=self.id, held=held):
+            log.info("released", job_id=job_id, runner=self.id)
+            self._times.look = 0.0
 
     # What a turn says to the database
 
@@ -229,6 +237,8 @@ class Runner:
             if self._listener.due:
                 self._listener.connect()
                 self._deaf, self._times.beat = False, 0.0
+                # What came while nobody listened was told to nobody.
+                self._times.look = 0.0
             heard = self._listener.hear()
         except DatabaseUnavailable as error:
             self._lose_listener(error)
@@ -320,6 +330,8 @@ class Runner:
         if dead or now >= self._times.rescue:
             self._times.rescue = now + _jittered(RESCUE_SECONDS)
             self._rescue(connection)
+            # A claim may take effect long after its connection was given up.
+            self._release_unknown(connection)
         if now >= self._times.clean:
             self._clean(connection)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from math import inf
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
@@ -42,13 +43,20 @@ def serve(pipe: socket.socket) -> None:
     try:
         model = load(order["implementation"], order["options"])
         model.setup()
+        timeout = _timeout(model)
     except Exception as error:
         pipe.sendall(frames.encode({"setup_error": describe(error)}))
         sys.exit(1)
-    timeout = float(getattr(model, "timeout_seconds", TIMEOUT_SECONDS))
     pipe.sendall(frames.encode({"ready": True, "timeout_seconds": timeout}))
     while job := frames.read(pipe):
         pipe.sendall(answer(model, job, order["max_result_bytes"]))
+
+
+def _timeout(model: Model) -> float:
+    timeout = getattr(model, "timeout_seconds", TIMEOUT_SECONDS)
+    if not isinstance(timeout, int | float) or not 0 < timeout < inf:
+        raise ValueError("timeout_seconds should be a number of seconds over 0")
+    return float(timeout)
 
 
 def answer(model: Model, job: Message, max_result_bytes: int) -> bytes:

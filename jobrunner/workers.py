@@ -250,8 +250,11 @@ class Workers:
                 outcomes.append(worker.take_outcome(message))
 
     def _welcome(self, worker: Worker, message: Message) -> None:
+        timeout = message.get("timeout_seconds")
+        if worker.ready or not isinstance(timeout, float) or timeout <= 0:
+            raise FrameError("a worker that does not say once how long a job may take")
         worker.ready = self._were_ready = True
-        worker.timeout_seconds = float(message["timeout_seconds"])
+        worker.timeout_seconds = timeout
         self._setup_failures = 0
         log.info("worker_ready", model=self.spec.name, pid=worker.pid)
 

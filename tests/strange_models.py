@@ -3,12 +3,15 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from threading import Event
 from typing import Any
+
+from jobrunner import frames
 
 FOREVER = 3600
 GOOD = {"sentiment": "positive", "confidence": 0.5}
@@ -118,6 +121,21 @@ class Told:
         Path(file).write_text(str(child.pid))
         os._exit(3)
 
+    def do_speak(self, which: str) -> Any:
+        """Write on the runner's pipe what no worker should."""
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as pipe:
+            pipe.sendall(bytes.fromhex(which))
+        return GOOD
+
+    def do_reply_and(self, which: str) -> Any:
+        """Answer well by hand, and in the same breath badly."""
+        job_id, _, more = which.partition(" ")
+        reply = {"job_id": job_id, "seconds": 0.1, "result": GOOD}
+        frame = frames.encode(reply)
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as pipe:
+            pipe.sendall(frame + (frame if more == "again" else bytes.fromhex(more)))
+        Event().wait(FOREVER)
+
     def do_environment(self, _: str) -> Any:
         return dict(os.environ)
 
@@ -149,6 +167,16 @@ class SetsUpOnce:
 
     def predict(self, item: dict[str, Any]) -> Any:
         os._exit(3)
+
+
+class SaysNoTimeout:
+    timeout_seconds = None
+
+    def setup(self) -> None:
+        pass
+
+    def predict(self, item: dict[str, Any]) -> Any:
+        return GOOD
 
 
 class WithoutPredict:

@@ -137,6 +137,16 @@ def test_the_web_works_through_a_pooler(
     assert web.get(f"/jobs/{answers[0][1]['job_id']}")[0] == 200
 
 
+def test_no_setting_is_left_in_a_session_of_the_pooler(pooled_runner_url: str) -> None:
+    query = """
+        select name from pg_settings
+        where source = 'session' and name in ('role', 'statement_timeout', 'lock_timeout')
+    """
+
+    with connect(pooled_runner_url, role="job_runner") as connection:
+        assert connection.execute(query).fetchall() == []
+
+
 def test_no_role_is_left_in_a_session_of_the_pooler(owner_url: str, pooler_port: int) -> None:
     url = pooled_url(owner_url, pooler_port)
 

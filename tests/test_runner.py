@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from helpers import Jobs, login_url, wait_for
-from jobrunner import database, embedded, migrations
+from jobrunner import database, embedded, migrations, queue
 from processes import Process, System, environment, system
 
 pytestmark = pytest.mark.process
@@ -124,6 +124,23 @@ def test_after_kill_9_in_mid_inference_another_runner_completes_the_jobs(
     assert [row["errors"][0]["code"] for row in rows] == ["runner_lost"] * 2
 
 
+def test_a_claim_that_its_runner_never_heard_of_is_handed_back_uncounted(
+    services: System, jobs: Jobs
+) -> None:
+    # As a claim does whose connection was given up, and which takes effect afterwards.
+    runner = services.runner("--workers", "1", MOCK_DELAY_SECONDS=1)
+    busy, forgotten = jobs.add(), jobs.add()
+    jobs.wait(busy, "processing")
+    [row] = jobs.db.execute("select id from runner").fetchall()
+
+    with database.connect(services.url, role="job_runner") as connection:
+        [job] = queue.claim(connection, runner=row[0], model="sentiment", slots=1)
+
+    assert job.id == forgotten
+    assert jobs.wait(forgotten, "completed", 30)["attempt"] == 1
+    assert runner.lines("claim_lost") == []
+
+
 def test_a_lone_runner_that_is_started_again_takes_up_its_jobs(
     services: System, jobs: Jobs
 ) -> None:
@@ -158,6 +175,7 @@ def test_five_hundred_jobs_and_a_killed_runner(services: System, jobs: Jobs) -> 
     again = jobs.db.execute("select attempt, started_at, errors from job where attempt > 1")
     rows = again.fetchall()
     assert killed_at
+    assert rows
     assert len(rows) <= workers
     assert all(attempt == 2 and len(errors) == 1 for attempt, _, errors in rows)
     assert all((started - killed_at[0]).total_seconds() < 10 for _, started, _ in rows)

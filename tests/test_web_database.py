@@ -159,7 +159,20 @@ def test_threads_share_a_pool_of_8_connections(app: Flask) -> None:
     assert len(set(used)) <= POOL_CONNECTIONS == 8
 
 
-def test_nothing_is_left_behind_in_a_session(web_url: str, jobs: Jobs) -> None:
+def test_a_503_for_want_of_a_lock_is_not_committed_later(app: Flask, jobs: Jobs) -> None:
+    client = app.test_client()
+    client.get("/readyz")
+
+    with jobs.db.transaction():
+        jobs.db.execute("lock table job in share mode")
+        refused = client.post("/predict", json={"text": "I love it"})
+
+    assert refused.status_code == 503
+    assert client.post("/predict", json={"text": "I hate it"}).status_code == 202
+    assert jobs.count() == 1
+
+
+def test_nothing_but_a_time_limit_is_left_in_a_session(web_url: str, jobs: Jobs) -> None:
     web = Database(web_url)
 
     with web.connection() as connection:
@@ -171,7 +184,7 @@ def test_nothing_is_left_behind_in_a_session(web_url: str, jobs: Jobs) -> None:
     web.close()
 
     assert prepared == (0,)
-    assert settings == []
+    assert settings == [("statement_timeout",)]
 
 
 @pytest.mark.process

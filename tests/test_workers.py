@@ -8,8 +8,9 @@ from uuid import uuid4
 import pytest
 
 from helpers import wait_for
+from jobrunner import frames
 from jobrunner.errors import ModelLoadError
-from jobrunner.outcome import Job, Outcome
+from jobrunner.outcome import Job, Outcome, judge
 from jobrunner.workers import ModelSpec, Workers
 
 MAX_RESULT_BYTES = 10_000
@@ -111,6 +112,48 @@ def test_what_a_model_does_wrong_fails_its_attempt_and_no_other(
     assert [code(outcome) for outcome in run(workers, "well", "well")] == [None, None]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        frames.frame(b'{"ready": true}'),
+        frames.frame(b'{"ready": true, "timeout_seconds": "x"}'),
+        frames.frame(b'{"ready": true, "timeout_seconds": 5.0}'),
+        frames.frame(b'{"job_id": 7}'),
+        frames.frame(b"[]"),
+        frames.frame(b"not json"),
+        b"\xff\xff\xff\xff",
+    ],
+)
+def test_nonsense_on_the_pipe_costs_that_attempt_alone(start: Start, said: bytes) -> None:
+    workers = start(count=2)
+
+    bad, neighbour = run(workers, f"speak {said.hex()}", "sleep 0.2")
+
+    assert code(bad) == "invalid_output"
+    assert neighbour.result is not None
+    settle(workers, lambda: workers.ready == 2)
+
+
+@pytest.mark.parametrize("more", ["again", "ffffffff"])
+def test_a_good_reply_counts_whatever_follows_it(start: Start, more: str) -> None:
+    workers = start()
+    job_id = uuid4()
+    job = Job(job_id, uuid4(), "sentiment", f'{{"text": "reply_and {job_id} {more}"}}', 1)
+    workers.give([job])
+
+    outcomes = settle(workers, lambda: workers.lost == 1 and workers.ready == 1)
+
+    assert [outcome.result is not None for outcome in outcomes] == [True]
+
+
+def test_a_result_that_is_no_unicode_fails_its_attempt() -> None:
+    reply = {"seconds": 0.1, "result": {"said": "\ud800"}}
+
+    outcome = judge(a_job("x", "free"), reply, MAX_RESULT_BYTES)
+
+    assert code(outcome) == "invalid_output"
+
+
 def test_the_message_says_how_a_worker_died(start: Start) -> None:
     workers = start(count=2)
 
@@ -202,6 +245,7 @@ def test_other_models_may_answer_with_any_json(start: Start) -> None:
     [
         ("FailsSetup", "OSError: the weights are missing"),
         ("DiesInSetup", "the worker exited with code 7"),
+        ("SaysNoTimeout", "timeout_seconds should be a number of seconds over 0"),
         ("WithoutPredict", "has no method predict"),
         ("Missing", "has no attribute 'Missing'"),
     ],

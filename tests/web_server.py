@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -68,6 +69,10 @@ class WebServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.log.close()
+
+    def workers(self) -> list[str]:
+        """The pids of its worker processes; another one means that one has crashed."""
+        return re.findall(r"Booting worker with pid: (\d+)", self.logged())
 
     def stop(self) -> str:
         """Stop it as a deployment does; give what it logged."""

@@ -22,6 +22,8 @@ from web.errors import DatabaseUnavailable, SchemaMissing
 POOL_CONNECTIONS = 8
 POOL_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
+# Before we give up, the server does: what it has ended will not be committed later.
+STATEMENT_TIMEOUT = "set statement_timeout = '4s'"
 # The pool doubles its pause with each failed try. Giving up soon makes the next request try
 # at once, so that the service is back a moment after the database.
 RECONNECT_SECONDS = 2.0
@@ -144,11 +146,14 @@ class Database:
     def _configure(self, connection: BoundedConnection) -> None:
         try:
             [(user, pid)] = connection.execute(WHO_AND_WHERE).fetchall()
+            # A pooler answers with a process id of its own; its sessions are shared.
+            pooled = pid != connection.info.backend_pid
+            if pooled and user != "job_web":
+                raise psycopg.OperationalError(POOLED)
             if user != "job_web":
-                # A pooler answers with a process id of its own; its sessions are shared.
-                if pid != connection.info.backend_pid:
-                    raise psycopg.OperationalError(POOLED)
                 connection.execute(ACT_AS_WEB)
+            if not pooled:
+                connection.execute(STATEMENT_TIMEOUT)
             self._role_missing = False
         except psycopg.errors.InvalidParameterValue:
             self._role_missing = True

@@ -6,6 +6,7 @@ so all of it is refused.
 """
 
 import json
+from time import monotonic
 from typing import Any, NoReturn
 
 from flask import request
@@ -20,6 +21,10 @@ from werkzeug.exceptions import (
 MAX_BYTES = 1024 * 1024
 PIECE_BYTES = 64 * 1024
 
+# A body that comes byte by byte holds a thread; each byte alone would be in time.
+BODY_SECONDS = 15.0
+
+TOO_SLOW = "The body did not arrive in time."
 TOO_LARGE = "The body is larger than 1 MiB."
 
 
@@ -47,11 +52,15 @@ def read_bytes() -> bytes:
     """Read the whole body, but not more than MAX_BYTES of it."""
     if (request.content_length or 0) > MAX_BYTES:
         raise RequestEntityTooLarge(TOO_LARGE)
-    body = bytearray()
+    body, deadline = bytearray(), monotonic() + BODY_SECONDS
     while piece := _read_piece():
         body += piece
         if len(body) > MAX_BYTES:
             raise RequestEntityTooLarge(TOO_LARGE)
+        if monotonic() > deadline:
+            raise RequestTimeout(TOO_SLOW)
+    if len(body) < (request.content_length or 0):
+        raise BadRequest("The body is shorter than its Content-Length.")
     return bytes(body)
 
 
@@ -60,7 +69,7 @@ def _read_piece() -> bytes:
         return request.stream.read(PIECE_BYTES)
     except BlockingIOError:
         # The socket's time limit, which gunicorn_config sets.
-        raise RequestTimeout("The body did not arrive in time.") from None
+        raise RequestTimeout(TOO_SLOW) from None
     except (OSError, ParseException):
         raise BadRequest("The body is broken off or wrongly chunked.") from None
 

@@ -9,6 +9,8 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 STDERR = 2
+REFUSED_HEAD = "Invalid request"
+ACCEPTED = str(HTTPStatus.ACCEPTED.value)
 
 logger = logging.getLogger("web")
 
@@ -51,15 +53,23 @@ class GunicornLogger(Logger):  # type: ignore[misc]
     """
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        if resp.status_code == HTTPStatus.ACCEPTED:
+        # Of a head that gunicorn refuses there is neither a code nor a path.
+        status = str(resp.status)[:3]
+        if status == ACCEPTED:
             return
         info(
             "request",
-            method=environ["REQUEST_METHOD"],
+            method=environ.get("REQUEST_METHOD", "-"),
             path=environ.get("PATH_INFO", "-"),
-            status=resp.status_code,
+            status=status,
             seconds=f"{request_time.total_seconds():.3f}",
         )
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Warn, but do not quote a head that makes no sense: a text may stand in it."""
+        if msg.startswith(REFUSED_HEAD):
+            msg, args = REFUSED_HEAD.lower(), ()
+        super().warning(msg, *args, **kwargs)
 
 
 class NoStalledClients(logging.Filter):

@@ -26,7 +26,7 @@ PROBLEMS = {
     415: "The body is not `application/json`.",
     422: "Some fields are not valid; `errors` names each.",
     429: "The queue is full.",
-    503: "The database is away; nothing was done.",
+    503: "The database is away. A job may have been accepted all the same, if the answer was lost.",
 }
 
 LIMIT = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
