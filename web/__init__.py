@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from web import cancel, docs, health, jobs, pages, predict, problems, settings
 from web.backlog import Backlog
 from web.database import Database
+from web.inserts import Inserts
 from web.settings import Settings
 
 
@@ -24,6 +25,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app.extensions["settings"] = found
     app.extensions["database"] = database
     app.extensions["backlog"] = Backlog(database, found.max_pending)
+    app.extensions["inserts"] = Inserts(database)
     problems.register(app)
     for module in (predict, jobs, cancel, pages, health, docs):
         app.register_blueprint(module.blueprint)

@@ -20,6 +20,8 @@ from psycopg_pool import ConnectionPool
 from web.errors import DatabaseUnavailable, SchemaMissing
 
 POOL_CONNECTIONS = 8
+# Uses of a statement until it is prepared: a plan costs as much as its insert.
+PREPARE_AFTER = 2
 POOL_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 # Before we give up, the server does: what it has ended will not be committed later.
@@ -154,6 +156,7 @@ class Database:
                 connection.execute(ACT_AS_WEB)
             if not pooled:
                 connection.execute(STATEMENT_TIMEOUT)
+                connection.prepare_threshold = PREPARE_AFTER
             self._role_missing = False
         except psycopg.errors.InvalidParameterValue:
             self._role_missing = True

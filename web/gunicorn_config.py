@@ -7,6 +7,7 @@ from typing import Any
 
 from web import settings as web_settings
 from web.errors import SettingsError
+from web.loads import loads
 
 try:
     _settings = web_settings.load()
@@ -16,7 +17,7 @@ except SettingsError as error:
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 
 bind = f"{_host}:{_settings.port}"
-worker_class = "gthread"
+worker_class = "web.connections.Worker"
 workers = _settings.processes
 threads = _settings.threads
 worker_connections = 1000
@@ -25,7 +26,7 @@ control_socket_disable = True
 proc_name = "jobrunner-web"
 
 keepalive = 5
-graceful_timeout = 15
+graceful_timeout = 8
 timeout = 30
 
 limit_request_line = 4094
@@ -60,6 +61,9 @@ logconfig_dict: dict[str, Any] = {
 # long and no longer. gunicorn has no such limit; connections inherit it from the listener.
 _STALL_SECONDS = 10
 
+# A client that connects and says nothing is the kernel's for so long (Linux only), not ours.
+_SILENT_SECONDS = 5
+
 
 def post_worker_init(worker: Any) -> None:
     """Connect to the database in the new process, before its first request."""
@@ -72,9 +76,16 @@ def worker_exit(_server: Any, worker: Any) -> None:
         app.extensions["database"].close()
 
 
+def child_exit(_server: Any, worker: Any) -> None:
+    """Take a process that is gone out of the comparison."""
+    loads.clear(worker.age)
+
+
 def when_ready(server: Any) -> None:
-    """Put the limit on the listening sockets."""
+    """Put the limits on the listening sockets."""
     limit = struct.pack("ll", _STALL_SECONDS, 0)
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        if defer := getattr(socket, "TCP_DEFER_ACCEPT", None):
+            listener.sock.setsockopt(socket.IPPROTO_TCP, defer, _SILENT_SECONDS)

@@ -6,6 +6,8 @@ so all of it is refused.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -18,10 +20,12 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
+from web.deadlines import deadlines
+
 MAX_BYTES = 1024 * 1024
 PIECE_BYTES = 64 * 1024
 
-# A body that comes byte by byte holds a thread; each byte alone would be in time.
+# A body that comes byte by byte holds a thread.
 BODY_SECONDS = 15.0
 
 TOO_SLOW = "The body did not arrive in time."
@@ -52,15 +56,37 @@ def read_bytes() -> bytes:
     """Read the whole body, but not more than MAX_BYTES of it."""
     if (request.content_length or 0) > MAX_BYTES:
         raise RequestEntityTooLarge(TOO_LARGE)
-    body, deadline = bytearray(), monotonic() + BODY_SECONDS
+    with _in_time():
+        body = _read_pieces()
+    if len(body) < (request.content_length or 0):
+        raise BadRequest("The body is shorter than its Content-Length.")
+    return body
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Give what is read within the block BODY_SECONDS.
+
+    :raises RequestTimeout: afterwards, when it took longer.
+    """
+    client, started = request.environ.get("gunicorn.socket"), monotonic()
+    if client:
+        deadlines.set(client, BODY_SECONDS)
+    try:
+        yield
+    finally:
+        if client:
+            deadlines.clear(client)
+        if monotonic() > started + BODY_SECONDS:
+            raise RequestTimeout(TOO_SLOW)
+
+
+def _read_pieces() -> bytes:
+    body = bytearray()
     while piece := _read_piece():
         body += piece
         if len(body) > MAX_BYTES:
             raise RequestEntityTooLarge(TOO_LARGE)
-        if monotonic() > deadline:
-            raise RequestTimeout(TOO_SLOW)
-    if len(body) < (request.content_length or 0):
-        raise BadRequest("The body is shorter than its Content-Length.")
     return bytes(body)
 
 

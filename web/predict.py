@@ -1,12 +1,11 @@
 """``POST /predict``: takes a text and leaves a pending row."""
 
-from uuid import UUID
-
 from flask import Blueprint, Response, current_app
 from werkzeug.exceptions import TooManyRequests
 
-from web import backlog, database, json_body, logs
+from web import backlog, inserts, json_body, logs
 from web.answers import answer, retry_after
+from web.inserts import Row
 from web.problems import Invalid
 from web.schemas import Accepted, Submission
 from web.settings import Settings
@@ -16,24 +15,15 @@ blueprint = Blueprint("predict", __name__)
 
 FULL_RETRY_SECONDS = 10
 
-INSERT_JOB = """
-    insert into job (model, input, priority, max_attempts)
-    values (
-        %(model)s,
-        jsonb_build_object('text', %(text)s::text),
-        %(priority)s,
-        %(max_attempts)s
-    )
-    returning id
-"""
-
 
 @blueprint.post("/predict")
 def predict() -> Response:
     """Accept a text: when this answers 202, the job is committed."""
     submission = check_body(Submission, json_body.read())
     eta = admit(submission.model)
-    job_id = insert(submission)
+    job_id = inserts.get().insert(
+        Row(submission.model, submission.text, submission.priority, settings().max_attempts)
+    )
     logs.info("submitted", job_id=job_id, model=submission.model)
     headers = {
         "Location": f"/jobs/{job_id}",
@@ -41,16 +31,6 @@ def predict() -> Response:
         "Retry-After": retry_after(eta),
     }
     return answer(Accepted(job_id=job_id, status="processing"), 202, headers)
-
-
-def insert(submission: Submission) -> UUID:
-    """Insert the pending row in a transaction of its own; give its id."""
-    row = dict(submission) | {"max_attempts": settings().max_attempts}
-    with database.get().connection() as connection:
-        inserted = connection.execute(INSERT_JOB, row).fetchone()
-    assert inserted
-    job_id: UUID = inserted[0]
-    return job_id
 
 
 def admit(model: str) -> float | None:

@@ -1,0 +1,198 @@
+"""How connections are served: no client keeps others waiting by what it does not do."""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from web import loads
+from web_server import Answer, WebServer
+
+pytestmark = pytest.mark.process
+
+SLOW_SECONDS = 25
+
+
+@pytest.fixture
+def connections(gunicorn: WebServer) -> Iterator["Connections"]:
+    with ExitStack() as stack:
+        yield Connections(gunicorn.port, stack)
+
+
+class Connections:
+    """Opens connections that end with the test."""
+
+    def __init__(self, port: int, stack: ExitStack) -> None:
+        self._address = ("127.0.0.1", port)
+        self._stack = stack
+
+    def open(self, sent: bytes = b"") -> socket.socket:
+        connection = self._stack.enter_context(socket.create_connection(self._address, timeout=15))
+        connection.sendall(sent)
+        return connection
+
+
+def get(path: str, *, close: bool = False) -> bytes:
+    kept = b"Connection: close\r\n" if close else b""
+    return b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (path.encode(), kept)
+
+
+def read(connection: socket.socket) -> Answer:
+    response = HTTPResponse(connection)
+    response.begin()
+    return Answer(response)
+
+
+def test_many_requests_are_answered_on_one_connection(gunicorn: WebServer) -> None:
+    connection = HTTPConnection("127.0.0.1", gunicorn.port, timeout=15)
+    local = set()
+    for _ in range(5):
+        connection.request("GET", "/livez")
+        assert connection.getresponse().read()
+        local.add(connection.sock.getsockname())
+    connection.close()
+
+    assert len(local) == 1
+
+
+def test_requests_that_are_sent_at_once_are_answered_in_order(connections: Connections) -> None:
+    connection = connections.open(get("/livez") + get("/nowhere") + get("/livez", close=True))
+
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"404", b"200"]
+
+
+def test_a_client_that_pauses_is_answered_on_the_same_connection(connections: Connections) -> None:
+    connection = connections.open()
+    for pause in (0.0, 0.5, 1.5):
+        # Not a wait for something: it is the pause that is tried.
+        assert not wait_until_readable(connection, pause)
+        connection.sendall(get("/livez"))
+        assert read(connection).status == 200
+
+
+def wait_until_readable(connection: socket.socket, seconds: float) -> bool:
+    connection.settimeout(seconds or 0.001)
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        connection.settimeout(15)
+
+
+def test_clients_that_ask_to_close_and_do_not_close_hold_up_nobody(
+    connections: Connections, gunicorn: WebServer
+) -> None:
+    lingering = [connections.open(get("/livez", close=True)) for _ in range(60)]
+    assert all(read(connection).status == 200 for connection in lingering)
+
+    started = monotonic()
+    assert gunicorn.predict().status == 202
+
+    # A graceful close waits for two seconds; one after the other that would be a minute.
+    assert monotonic() - started < 10
+
+
+def test_a_closed_connection_is_closed_at_once(connections: Connections) -> None:
+    connection = connections.open(get("/livez", close=True))
+
+    assert read(connection).status == 200
+    assert connection.recv(1) == b""
+
+
+def test_a_refused_upload_has_its_answer_before_the_end(connections: Connections) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    connection = connections.open(head + b"Content-Length: 2000000\r\n\r\n" + b"x" * 300_000)
+
+    assert read(connection).status == 413
+
+
+def test_clients_that_send_a_byte_now_and_then_are_cut_off(connections: Connections) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    in_head = connections.open(head + b"X: ")
+    in_body = connections.open(head + b"Content-Length: 1000\r\n\r\n")
+
+    assert trickle_until_refused(in_head) == b""
+    assert trickle_until_refused(in_body).startswith(b"HTTP/1.1 408")
+
+
+def trickle_until_refused(connection: socket.socket) -> bytes:
+    """Send a byte each half second until there is an answer or an end; give its beginning."""
+    deadline = monotonic() + SLOW_SECONDS
+    while monotonic() < deadline:
+        try:
+            connection.sendall(b"a")
+        except ConnectionError:
+            return b""
+        if wait_until_readable_or_reset(connection, 0.5):
+            return received(connection)
+    raise AssertionError("still served")
+
+
+def wait_until_readable_or_reset(connection: socket.socket, seconds: float) -> bool:
+    try:
+        return wait_until_readable(connection, seconds)
+    except ConnectionError:
+        return True
+
+
+def received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(100)
+    except ConnectionError:
+        return b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_connections_are_spread_evenly_over_the_processes(
+    connections: Connections, gunicorn: WebServer
+) -> None:
+    before = [accepted(pid, gunicorn.port) for pid in gunicorn.workers()]
+
+    for _ in range(16):
+        connection = connections.open(get("/livez"))
+        assert read(connection).status == 200
+
+    after = [accepted(pid, gunicorn.port) for pid in gunicorn.workers()]
+    more = [len(now - then) for now, then in zip(after, before, strict=True)]
+    assert sum(more) == 16
+    assert max(more) <= 10
+
+
+def accepted(pid: str, port: int) -> set[str]:
+    """The connections to the port that a process has open, by inode."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {line[9] for line in lines if line[1].endswith(f":{port:04X}")}
+    return inodes & set(open_sockets(pid))
+
+
+def open_sockets(pid: str) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield str(link.readlink()).removeprefix("socket:[").removesuffix("]")
+
+
+def test_a_load_is_seen_by_other_processes_and_can_be_cleared() -> None:
+    found = loads.Loads()
+    assert found.least() == loads.NOBODY
+    found.set(1, 7)
+    if (child := os.fork()) == 0:
+        found.set(2, 3)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert found.least() == 3
+    found.clear(2)
+    assert found.least() == 7

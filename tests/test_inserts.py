@@ -1,0 +1,148 @@
+"""Requests that come together are inserted together, and each gets its own job."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from helpers import Jobs, wait_for
+from web.database import Database
+from web.errors import DatabaseUnavailable
+from web.inserts import Inserts, Row
+
+REFUSED = 101  # as a priority, by the database
+
+TERMINATE_BLOCKED = """
+    select pg_terminate_backend(pid)
+    from pg_stat_activity
+    where wait_event_type = 'Lock' and usename = 'web_login'
+"""
+
+
+@pytest.fixture
+def inserts(web_url: str) -> Iterator[Inserts]:
+    database = Database(web_url)
+    yield Inserts(database)
+    database.close()
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(150) as threads:
+        yield threads
+
+
+@pytest.fixture
+def held(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A transaction that lets nobody insert until it ends."""
+    with psycopg.connect(owner_url) as connection:
+        yield connection
+        connection.rollback()
+
+
+def row(text: str, priority: int = 0) -> Row:
+    return Row("sentiment", text, priority, 3)
+
+
+def submit_while_held(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], rows: list[Row]
+) -> list[Future[UUID]]:
+    """Let one insert be under way while those of the rows come in; then let go."""
+    held.execute("lock table job in share mode")
+    first = threads.submit(inserts.insert, row("the first"))
+    wait_for(lambda: inserts._busy, "an insert is under way")
+    futures = [threads.submit(inserts.insert, each) for each in rows]
+    wait_for(lambda: len(inserts._waiting) == len(rows), "the others wait")
+    held.rollback()
+    assert first.result()
+    return futures
+
+
+def test_a_lone_insert_is_committed_when_its_id_is_there(inserts: Inserts, jobs: Jobs) -> None:
+    job_id = inserts.insert(Row("sentiment", "I love it", 7, 5))
+
+    found = jobs.get(job_id)
+    assert found["input"] == {"text": "I love it"}
+    assert (found["priority"], found["max_attempts"], found["status"]) == (7, 5, "pending")
+
+
+def test_those_that_wait_go_in_one_transaction_and_each_has_its_own_job(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    rows = [row(f"text {number} \u00e9\U0001f600", number % 5) for number in range(30)]
+
+    ids = [future.result() for future in submit_while_held(inserts, threads, held, rows)]
+
+    assert [jobs.get(job_id)["input"]["text"] for job_id in ids] == [each.text for each in rows]
+    assert [jobs.get(job_id)["priority"] for job_id in ids] == [each.priority for each in rows]
+    transactions = "select count(distinct xmin::text) from job where id = any(%s)"
+    assert jobs.db.execute(transactions, [ids]).fetchone() == (1,)
+
+
+def test_equal_texts_are_different_jobs(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    futures = submit_while_held(inserts, threads, held, [row("the same")] * 10)
+
+    assert len({future.result() for future in futures}) == 10
+    assert jobs.count() == 11
+
+
+def test_more_than_a_group_go_in_several(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    futures = submit_while_held(inserts, threads, held, [row(str(n)) for n in range(120)])
+
+    assert len({future.result() for future in futures}) == 120
+    assert jobs.count() == 121
+
+
+def test_a_row_that_the_database_refuses_does_not_spoil_the_others(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    rows = [row("good"), row("bad", REFUSED), row("good as well")]
+
+    good, bad, other = submit_while_held(inserts, threads, held, rows)
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        bad.result()
+    assert jobs.get(good.result())["input"] == {"text": "good"}
+    assert jobs.get(other.result())["input"] == {"text": "good as well"}
+    assert jobs.count() == 3
+
+
+def test_who_waits_too_long_is_told_so_and_not_inserted(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    held.execute("lock table job in share mode")
+    first = threads.submit(inserts.insert, row("the first"))
+    wait_for(lambda: inserts._busy, "an insert is under way")
+
+    with pytest.raises(DatabaseUnavailable):
+        inserts.insert(row("too late"))
+
+    held.rollback()
+    assert jobs.get(first.result())["input"] == {"text": "the first"}
+    assert jobs.count() == 1
+
+
+def test_a_lost_database_is_told_to_the_whole_group_and_the_next_one_works(
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    held.execute("lock table job in share mode")
+    first = threads.submit(inserts.insert, row("the first"))
+    wait_for(lambda: inserts._busy, "an insert is under way")
+    group = [threads.submit(inserts.insert, row("in the group")) for _ in range(3)]
+    wait_for(lambda: len(inserts._waiting) == 3, "the others wait")
+    for _ in range(2):
+        wait_for(lambda: jobs.db.execute(TERMINATE_BLOCKED).rowcount == 1, "blocked by the lock")
+
+    for future in [first, *group]:
+        with pytest.raises(DatabaseUnavailable):
+            future.result()
+    held.rollback()
+    assert jobs.get(inserts.insert(row("the next")))["status"] == "pending"
+    assert jobs.count() == 1

@@ -1,0 +1,135 @@
+"""How a web process serves its connections: gunicorn's threads, and what they lack.
+
+A client that goes on at once keeps its thread: two hand-offs between threads cost more than
+the wait. The process with the fewest connections takes the next one: otherwise one process
+may get 12 of 16, and be at its limit while the other idles. No client can hold up the others
+by what it does not do: the head of a request has a deadline, and a connection is closed by
+its own thread, since closing may mean to wait for the client.
+"""
+
+import select
+import socket
+from concurrent.futures import Future
+from time import monotonic, sleep
+from typing import Any
+
+from gunicorn import util  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from web.deadlines import deadlines
+from web.loads import loads
+
+# How long a process waits for one with fewer connections to take the next one.
+COURTESY_SECONDS = 0.001
+COURTESY_TRIES = 4
+
+# A client that pauses for longer gives its thread back, and is waited for by the main one.
+PAUSE_MILLISECONDS = 200
+
+# From the first byte that is waited for to the last of the head.
+HEAD_SECONDS = 10.0
+
+# For the rest of a body that the app did not want to read, when the connection is to end.
+DRAIN_SECONDS = 0.05
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """A gthread worker whose threads finish what they begin."""
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a new connection, unless a process that has fewer does so at once."""
+        for _ in range(COURTESY_TRIES):
+            if self.nr_conns <= loads.least():
+                break
+            sleep(COURTESY_SECONDS)
+        super().accept(listener)
+        loads.set(self.age, self.nr_conns)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Begin to take connections, or cease to."""
+        super().set_accept_enabled(enabled)
+        if enabled:
+            loads.set(self.age, self.nr_conns)
+        else:
+            loads.clear(self.age)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Do what there is to do in the main thread."""
+        super().wait_for_and_dispatch_events(timeout)
+        if self._accepting:
+            loads.set(self.age, self.nr_conns)
+
+    def handle(self, conn: TConn) -> object:
+        """Serve a connection for as long as its client goes on; in a thread of the pool."""
+        kept = self._serve(conn)
+        while kept is True and self._goes_on(conn):
+            kept = self._serve(conn)
+        if kept is False:
+            close(conn)
+        return kept
+
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """Answer a request, whose head has been read."""
+        deadlines.clear(conn.sock)
+        answered: bool = super().handle_request(req, conn)
+        return answered
+
+    def finish_request(self, conn: TConn, fs: Future[object]) -> None:
+        """Take back a connection from its thread; in the main thread."""
+        if conn.sock.fileno() < 0:
+            self.nr_conns -= 1
+        else:
+            super().finish_request(conn, fs)
+
+    def murder_pending(self) -> None:
+        """Cut the connections whose time is over; gunicorn calls this about every second."""
+        super().murder_pending()
+        deadlines.enforce()
+
+    def _serve(self, conn: TConn) -> object:
+        deadlines.set(conn.sock, HEAD_SECONDS)
+        try:
+            return super().handle(conn)
+        finally:
+            deadlines.clear(conn.sock)
+
+    def _goes_on(self, conn: TConn) -> bool:
+        """Whether the next request is there, waiting for it unless threads are scarce."""
+        if conn.parser.unreader.buf.getvalue():
+            return True
+        if not self.alive or self.nr_conns > self.cfg.threads // 2:
+            return False
+        return readable(conn.sock, PAUSE_MILLISECONDS)
+
+
+def close(conn: TConn) -> None:
+    """Close a connection: at once, unless the client may still be sending.
+
+    To close on unread bytes resets the connection, and the client would lose the answer
+    (RFC 9112, section 9.6).
+    """
+    if conn.sock.fileno() < 0:
+        return
+    if _took_all(conn):
+        util.close(conn.sock)
+    else:
+        util.close_graceful(conn.sock)
+
+
+def readable(sock: socket.socket, milliseconds: int) -> bool:
+    """Wait until there is something to read, or the other side has closed."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(milliseconds))
+
+
+def _took_all(conn: TConn) -> bool:
+    """Whether a request was read to its end, and nothing came after it."""
+    if not (conn.parser and conn.parser.mesg):
+        return False
+    try:
+        read = conn.parser.finish_body(deadline=monotonic() + DRAIN_SECONDS)
+    except (OSError, ParseException):
+        return False
+    return read and not readable(conn.sock, 0)
