@@ -4,7 +4,7 @@ A frame is four bytes, big-endian, and so many bytes of UTF-8 JSON, an object. N
 what comes from a model's process is data. Known messages:
 
     runner → worker   {"implementation", "options", "max_result_bytes"}   once, first
-                      {"job_id", "input"}
+                      a job: its id in 36 characters, then its input as it was submitted
     worker → runner   {"ready": true, "timeout_seconds"}                  once, after setup
                       {"setup_error"}                                     instead of it
                       {"job_id", "seconds", "result"}
@@ -39,13 +39,10 @@ def frame(payload: bytes) -> bytes:
     return LENGTH.pack(len(payload)) + payload
 
 
-def read(connection: socket.socket) -> Message | None:
-    """Wait for the next message; None when the other side is gone."""
+def read(connection: socket.socket) -> bytes | None:
+    """Wait for the next frame and give its payload; None when the other side is gone."""
     header = _read_exactly(connection, LENGTH.size)
-    if header is None:
-        return None
-    payload = _read_exactly(connection, LENGTH.unpack(header)[0])
-    return None if payload is None else json.loads(payload)
+    return None if header is None else _read_exactly(connection, LENGTH.unpack(header)[0])
 
 
 def _read_exactly(connection: socket.socket, size: int) -> bytes | None:

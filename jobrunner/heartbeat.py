@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -202,6 +203,11 @@ class Judge:
         self._looked_at = monotonic()
         self._absent_since: dict[str, float] = {}
 
+    @property
+    def due(self) -> float:
+        """When the next verdict may be ready, by the monotonic clock."""
+        return min(self._absent_since.values(), default=inf) + LOCK_SECONDS
+
     def lose_contact(self) -> None:
         """Begin anew: what was seen before an outage proves nothing."""
         self._contact_since = monotonic()
@@ -216,7 +222,10 @@ class Judge:
         now = monotonic()
         self._absent_since = {id: self._absent_since.get(id, now) for id in absent}
         dead = [other for other in others if self._is_dead(other, now)]
-        return [other.id for other in dead if declare_lost(connection, other)]
+        lost = [other.id for other in dead if declare_lost(connection, other)]
+        for other in dead:
+            self._absent_since.pop(other.id, None)
+        return lost
 
     def _keep_contact(self) -> None:
         now = monotonic()

@@ -95,6 +95,11 @@ class Listener:
         """Whether it is time to try to connect again."""
         return self._connection is None and self._link.due
 
+    @property
+    def retry_at(self) -> float:
+        """When to try to connect again, by the monotonic clock; while not connected."""
+        return self._link.retry_at
+
     def fileno(self) -> int:
         """The socket to wait for; only while connected."""
         assert self._connection is not None

@@ -14,7 +14,7 @@ class Logfmt(logging.Formatter):
         fields = getattr(record, "fields", {})
         pairs = "".join(f" {key}={_plain(value)}" for key, value in fields.items())
         level = record.levelname.lower()
-        return f"{at.replace('+00:00', 'Z')} {level} {record.getMessage()}{pairs}"
+        return f"{at.replace('+00:00', 'Z')} {level} {_one_line(record.getMessage())}{pairs}"
 
 
 def set_up() -> None:
@@ -36,8 +36,23 @@ def warning(move: str, **fields: Any) -> None:
     logging.getLogger("jobrunner").warning(move, extra={"fields": fields})
 
 
+def error(move: str, **fields: Any) -> None:
+    """Log what somebody should look into."""
+    logging.getLogger("jobrunner").error(move, extra={"fields": fields})
+
+
 def _plain(value: Any) -> str:
+    """Write a value as logfmt wants it: quoted where it has to be, on one line."""
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = str(value)
-    return f'"{text}"' if " " in text or text == "" else text
+    text = _one_line(str(value))
+    if text and not any(character in text for character in ' "='):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _one_line(text: str) -> str:
+    """Escape what would end the line or move a terminal's cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -18,6 +18,7 @@ BATCH = 200
 Unstorable = (
     psycopg.DataError,
     psycopg.IntegrityError,
+    psycopg.errors.RaiseException,
     psycopg.errors.StatementTooComplex,
     psycopg.errors.ProgramLimitExceeded,
 )
@@ -53,31 +54,46 @@ class Outbox:
 
         :raises psycopg.Error: when the database can't take them now.
         """
-        while batch := self._outcomes[:BATCH]:
-            try:
-                _write(connection, batch, self._tally)
-            except Unstorable:
-                self._write_one_by_one(connection, batch)
-            del self._outcomes[: len(batch)]
+        while self._outcomes:
+            # Each statement has outcomes of one kind: if the next one fails, these are done.
+            batch = [outcome for outcome in self._outcomes if is_like(outcome, self._outcomes[0])]
+            self._write_batch(connection, batch[:BATCH])
 
-    def _write_one_by_one(self, connection: queue.Connection, batch: list[Outcome]) -> None:
-        """A result that can't be stored fails alone and does not spoil its batch."""
+    def _write_batch(self, connection: queue.Connection, batch: list[Outcome]) -> None:
+        """Record a batch; what can't be stored fails alone and does not spoil the others."""
+        try:
+            self._record(connection, batch)
+        except Unstorable as error:
+            if len(batch) > 1:
+                for outcome in batch:
+                    self._write_batch(connection, [outcome])
+            else:
+                self._refuse(batch[0], error)
+
+    def _record(self, connection: queue.Connection, batch: list[Outcome]) -> None:
+        move = queue.fail if batch[0].failure else queue.complete
+        moved = move(connection, batch)
+        self._remove(batch)
         for outcome in batch:
-            try:
-                _write(connection, [outcome], self._tally)
-            except Unstorable:
-                failure = invalid_output("the database can not store the result")
-                refused = Outcome(outcome.job, outcome.seconds, failure=failure)
-                _write(connection, [refused], self._tally)
+            _report(outcome, moved.get(outcome.job.id), self._tally)
+
+    def _refuse(self, outcome: Outcome, error: psycopg.Error) -> None:
+        """Record a failure for a result that can't be stored; forget one that can't either."""
+        self._remove([outcome])
+        if outcome.failure:
+            log.error("outcome_refused", job_id=outcome.job.id, sqlstate=error.sqlstate)
+            return
+        failure = invalid_output("the database can not store the result")
+        self.add([Outcome(outcome.job, outcome.seconds, failure=failure)])
+
+    def _remove(self, batch: list[Outcome]) -> None:
+        done = {id(outcome) for outcome in batch}
+        self._outcomes = [outcome for outcome in self._outcomes if id(outcome) not in done]
 
 
-def _write(connection: queue.Connection, batch: list[Outcome], tally: Tally) -> None:
-    results = [outcome for outcome in batch if not outcome.failure]
-    failures = [outcome for outcome in batch if outcome.failure]
-    moved = queue.complete(connection, results) if results else {}
-    moved |= queue.fail(connection, failures) if failures else {}
-    for outcome in batch:
-        _report(outcome, moved.get(outcome.job.id), tally)
+def is_like(outcome: Outcome, other: Outcome) -> bool:
+    """Whether both are results, or both failures."""
+    return (outcome.failure is None) == (other.failure is None)
 
 
 def _report(outcome: Outcome, status: str | None, tally: Tally) -> None:

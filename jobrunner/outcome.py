@@ -7,6 +7,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+MAX_MESSAGE = 1000
+MAX_PLACE = 100
+
 
 @dataclass(frozen=True)
 class Job:
@@ -29,7 +32,8 @@ class Failure:
 
     def to_json(self) -> str:
         """Write it as ``job.error`` keeps it."""
-        return json.dumps({"code": self.code, "message": self.message, "retryable": self.retryable})
+        message = clean(self.message)
+        return json.dumps({"code": self.code, "message": message, "retryable": self.retryable})
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Sentiment(BaseModel):
 class ReplyError(BaseModel):
     """Why the model gave no result, in its worker's words."""
 
-    code: Literal["model_error", "invalid_output"]
+    code: Literal["model_error", "invalid_output", "invalid_input"]
     message: str
     retryable: bool
 
@@ -77,11 +81,12 @@ def judge(job: Job, message: dict[str, Any], max_result_bytes: int) -> Outcome:
     try:
         reply = Reply.model_validate(message)
         if reply.error:
-            return Outcome(job, reply.seconds, failure=_clean(reply.error))
+            failure = Failure(reply.error.code, reply.error.message, reply.error.retryable)
+            return Outcome(job, reply.seconds, failure=failure)
         return Outcome(job, reply.seconds, result=_accepted(job, reply.result, max_result_bytes))
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in fault["loc"]) or "result"
+        place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
         return Outcome(job, 0, failure=invalid_output(f"{place}: {fault['msg']}"))
     except ValueError as error:
         return Outcome(job, 0, failure=invalid_output(str(error)))
@@ -123,7 +128,6 @@ def _holds_nul(value: Any) -> bool:
     return False
 
 
-def _clean(error: ReplyError) -> Failure:
-    """A message that PostgreSQL can store: no NUL, no lone surrogate, not too long."""
-    message = error.message.encode(errors="replace").decode().replace("\0", "")[:1000]
-    return Failure(error.code, message, error.retryable)
+def clean(message: str) -> str:
+    """Make of a message what PostgreSQL can store: no NUL, no lone surrogate, not too long."""
+    return message[:MAX_MESSAGE].encode(errors="replace").decode().replace("\0", "")

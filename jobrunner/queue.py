@@ -134,7 +134,7 @@ RELEASE = """
         started_at = null
     from held
     where job.id = held.id
-    returning job.id
+    returning job.id, job.status
 """
 
 # Claims of which the answer never reached us, because the connection broke: never started.
@@ -151,7 +151,7 @@ RELEASE_UNKNOWN = """
         and status = 'processing'
         and claimed_by = %(runner)s
         and id <> all(%(held)s::uuid[])
-    returning id
+    returning id, status
 """
 
 # What no live runner holds. Skip locked: an outcome that is being written stands.
@@ -212,13 +212,20 @@ REQUEST_CANCEL = """
     on conflict (job_id) do nothing
 """
 
+# Of the first thousand: reading all would take long where very many wait for their time.
+# Whoever is missed is found by the poll.
 NEXT_RUN_AT = """
     select extract(epoch from min(run_at) - clock_timestamp())::double precision
-    from job
-    where
-        finished_at is null
-        and status = 'pending'
-        and model = %(model)s
+    from (
+        select run_at
+        from job
+        where
+            finished_at is null
+            and status = 'pending'
+            and model = %(model)s
+        order by -priority, run_at, id
+        limit 1000
+    ) as first_pending
 """
 
 # No locks are needed: a final row never changes. One janitor works at a time, so that two do
@@ -311,19 +318,25 @@ def fail(connection: Connection, outcomes: Sequence[Outcome]) -> dict[UUID, str]
     return {row[0]: row[1] for row in cursor}
 
 
-def release(connection: Connection, jobs: Sequence[Job]) -> set[UUID]:
-    """Hand jobs back, their start not counted; return the ids whose claim still held."""
+def release(connection: Connection, jobs: Sequence[Job]) -> dict[UUID, str]:
+    """Hand jobs back, their start not counted.
+
+    Return the new status of the jobs whose claim still held: failed, where a cancel was
+    requested.
+    """
     cursor = connection.execute(
         RELEASE,
         {"ids": [job.id for job in jobs], "lease_tokens": [job.lease_token for job in jobs]},
     )
-    return {row[0] for row in cursor}
+    return {row[0]: row[1] for row in cursor}
 
 
-def release_unknown(connection: Connection, *, runner: str, held: Sequence[UUID]) -> list[UUID]:
-    """Hand back what the database says we hold and we know nothing of."""
+def release_unknown(
+    connection: Connection, *, runner: str, held: Sequence[UUID]
+) -> dict[UUID, str]:
+    """Hand back what the database says we hold and we know nothing of; as ``release``."""
     cursor = connection.execute(RELEASE_UNKNOWN, {"runner": runner, "held": list(held)})
-    return [row[0] for row in cursor]
+    return {row[0]: row[1] for row in cursor}
 
 
 def rescue(connection: Connection) -> list[Rescued]:

@@ -15,7 +15,7 @@ from time import monotonic
 import psycopg
 
 from jobrunner import heartbeat, janitor, log, queue
-from jobrunner.database import first_line
+from jobrunner.database import Lost, first_line
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Judge, Pulse
 from jobrunner.links import Link, Listener
@@ -132,6 +132,7 @@ class Runner:
         if self._link.connected:
             due += [times.look] if self._wants_jobs() else []
             due += [times.cancel] if self._workers.jobs else []
+            due += [] if self._listener.connected else [self._listener.retry_at]
         if self._stop_by is not None:
             due.append(self._stop_by)
         return max(0.0, min(due) - monotonic())
@@ -153,8 +154,9 @@ class Runner:
                 self._come_back(connection)
             self._hear()
             self._cancel(connection)
-            self._write(connection)
+            # Before what may fail again and again: a runner that lives must be seen to.
             self._keep_alive(connection)
+            self._write(connection)
             self._sweep(connection)
             self._claim(connection)
             self._link.works()
@@ -186,6 +188,7 @@ class Runner:
         while monotonic() < deadline:
             try:
                 connection = self._link.open()
+                connection.answer_seconds = LAST_WORDS_SECONDS
                 self._outbox.write(connection)
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
@@ -199,8 +202,9 @@ class Runner:
         log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
-        for job_id in queue.release(connection, jobs) if jobs else ():
-            log.info("released", job_id=job_id, runner=self.id)
+        released = queue.release(connection, jobs) if jobs else {}
+        for job_id, status in released.items():
+            log.info("released", job_id=job_id, runner=self.id, status=status)
 
     # The database, lost and found
 
@@ -210,7 +214,9 @@ class Runner:
         if self._away_since is None:
             self._away_since = monotonic()
             reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
-            log.warning("database_lost", runner=self.id, reason=reason)
+            lost = isinstance(error, (*Lost, DatabaseUnavailable))
+            move = "database_lost" if lost else "database_refused"
+            log.warning(move, runner=self.id, reason=reason)
 
     def _come_back(self, connection: queue.Connection) -> None:
         """Hand back claims of which the answer was lost; do everything else at once."""
@@ -225,8 +231,9 @@ class Runner:
     def _release_unknown(self, connection: queue.Connection) -> None:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
         held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
-        for job_id in queue.release_unknown(connection, runner=self.id, held=held):
-            log.info("released", job_id=job_id, runner=self.id)
+        released = queue.release_unknown(connection, runner=self.id, held=held)
+        for job_id, status in released.items():
+            log.info("released", job_id=job_id, runner=self.id, status=status)
             self._times.look = 0.0
 
     # What a turn says to the database
@@ -303,6 +310,8 @@ class Runner:
         dropped = len(self._workers.kill_jobs()) + self._outbox.clear()
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
+        self._tally = Tally()
+        self._outbox = Outbox(self._tally)
         self._listener.lose()
         self._listener = Listener(self._settings.listen_url, self.id)
         self._register(connection)
@@ -323,8 +332,8 @@ class Runner:
         now = monotonic()
         if now < self._times.sweep:
             return
-        self._times.sweep = now + _jittered(SWEEP_SECONDS)
         dead = self._judge.sweep(connection, self.id)
+        self._times.sweep = min(now + _jittered(SWEEP_SECONDS), self._judge.due)
         for runner in dead:
             log.warning("runner_lost", runner=runner, found_by=self.id)
         if dead or now >= self._times.rescue:

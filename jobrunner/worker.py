@@ -21,6 +21,7 @@ from jobrunner.models import TIMEOUT_SECONDS, Model, load
 from jobrunner.processes import die_with_parent
 
 MAX_MESSAGE = 1000
+ID_BYTES = 36
 
 
 def main() -> None:
@@ -37,14 +38,15 @@ def main() -> None:
 
 def serve(pipe: socket.socket) -> None:
     """Set the model up, say so, then answer until the runner is gone."""
-    order = frames.read(pipe)
-    if order is None:
+    first = frames.read(pipe)
+    if first is None:
         return
+    order = json.loads(first)
     try:
         model = load(order["implementation"], order["options"])
         model.setup()
         timeout = _timeout(model)
-    except Exception as error:
+    except BaseException as error:
         pipe.sendall(frames.encode({"setup_error": describe(error)}))
         sys.exit(1)
     pipe.sendall(frames.encode({"ready": True, "timeout_seconds": timeout}))
@@ -59,16 +61,31 @@ def _timeout(model: Model) -> float:
     return float(timeout)
 
 
-def answer(model: Model, job: Message, max_result_bytes: int) -> bytes:
+def answer(model: Model, job: bytes, max_result_bytes: int) -> bytes:
     """Run the model on one job and make the frame of its outcome; nothing it raises escapes."""
     started = perf_counter()
+    reply = _attempt(model, job[ID_BYTES:], max_result_bytes)
+    seconds = perf_counter() - started
+    return frames.encode({"job_id": job[:ID_BYTES].decode(), "seconds": seconds} | reply)
+
+
+def _attempt(model: Model, text: bytes, max_result_bytes: int) -> Message:
     try:
-        result = model.predict(job["input"])
-        reply = _judged(result, max_result_bytes)
-    except Exception as error:
-        retryable = getattr(error, "retryable", True) is not False
-        reply = {"error": _error("model_error", describe(error), retryable)}
-    return frames.encode({"job_id": job["job_id"], "seconds": perf_counter() - started} | reply)
+        item = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = f"the input can not be read: {describe(error)}"
+        return {"error": _error("invalid_input", said, retryable=False)}
+    try:
+        return _judged(model.predict(item), max_result_bytes)
+    except BaseException as error:
+        return {"error": _error("model_error", describe(error), _is_retryable(error))}
+
+
+def _is_retryable(error: BaseException) -> bool:
+    try:
+        return getattr(error, "retryable", True) is not False
+    except Exception:
+        return True
 
 
 def _judged(result: Any, max_result_bytes: int) -> Message:

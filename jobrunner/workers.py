@@ -23,7 +23,7 @@ from jobrunner import frames, log
 from jobrunner.errors import FrameError, ModelLoadError
 from jobrunner.frames import FrameReader, Message
 from jobrunner.models import TIMEOUT_SECONDS
-from jobrunner.outcome import Failure, Job, Outcome, judge
+from jobrunner.outcome import Failure, Job, Outcome, clean, judge
 from jobrunner.settings import worker_environment
 
 SETUP_SECONDS = 600.0
@@ -61,23 +61,14 @@ class Worker:
         self.pipe, theirs = socket.socketpair()
         self.pipe.settimeout(SEND_SECONDS)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "jobrunner.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                env=worker_environment(),
-            )
+            try:
+                self._process = _spawn(theirs)
+            except OSError:
+                self.pipe.close()
+                raise
         self.pid = self._process.pid
-        self._send(
-            frames.encode(
-                {
-                    "implementation": spec.implementation,
-                    "options": spec.options,
-                    "max_result_bytes": max_result_bytes,
-                }
-            )
-        )
+        order = {"implementation": spec.implementation, "options": spec.options}
+        self._send(frames.encode(order | {"max_result_bytes": max_result_bytes}))
 
     @property
     def deadline(self) -> float | None:
@@ -94,9 +85,7 @@ class Worker:
     def give(self, job: Job) -> None:
         """Start it on a job."""
         self.job, self.started = job, monotonic()
-        self._send(frames.frame(b'{"job_id":"%b","input":%b}' % (
-            str(job.id).encode(), job.input.encode(),
-        )))  # fmt: skip
+        self._send(frames.frame(str(job.id).encode() + job.input.encode()))
 
     def hear(self) -> Iterator[Message]:
         """Give what it has said.
@@ -143,9 +132,12 @@ class Worker:
         return f"the worker exited with code {code}"
 
     def _send(self, data: bytes) -> None:
-        # An error here shows as its death: the next hear() raises EOFError.
-        with suppress(OSError):
+        try:
             self.pipe.sendall(data)
+        except OSError:
+            # Of half a frame nothing good can come: the next hear() raises EOFError.
+            with suppress(OSError):
+                self.pipe.shutdown(socket.SHUT_RDWR)
 
 
 class Workers:
@@ -179,7 +171,11 @@ class Workers:
     def tend(self) -> None:
         """Start those that are missing, unless the model has just failed to load."""
         while len(self._workers) < self.count and monotonic() >= self._restart_at:
-            self._workers.append(Worker(self.spec, self._max_result_bytes))
+            try:
+                self._workers.append(Worker(self.spec, self._max_result_bytes))
+            except OSError as error:
+                # No process or no memory left, say: the machine may recover.
+                self._put_off(f"no worker can be started: {error.strerror}")
 
     def give(self, jobs: Sequence[Job]) -> None:
         """Start a free worker on each job; there must be enough of them."""
@@ -211,7 +207,7 @@ class Workers:
                     self._take(worker, outcomes)
                 elif worker.died:
                     raise EOFError
-                elif worker.deadline is not None and monotonic() > worker.deadline:
+                if worker.deadline is not None and monotonic() > worker.deadline:
                     outcomes += self._replace(worker, self._overrun(worker))
             except EOFError as end:
                 failure = Failure("worker_lost", str(end) or worker.cause_of_death())
@@ -243,7 +239,7 @@ class Workers:
         """Add what it has said, one by one: nonsense after a good reply must not undo that."""
         for message in worker.hear():
             if "setup_error" in message:
-                raise EOFError(message["setup_error"])
+                raise EOFError(clean(str(message["setup_error"])))
             if "ready" in message:
                 self._welcome(worker, message)
             else:
@@ -277,10 +273,25 @@ class Workers:
     def _setup_failed(self, reason: str) -> None:
         if not self._were_ready:
             raise ModelLoadError(f"the model {self.spec.name} could not be loaded: {reason}")
+        self._put_off(reason)
+
+    def _put_off(self, reason: str) -> None:
+        """Start no worker for a pause that grows with each failure."""
         self._setup_failures += 1
         pause = min(MAX_RESTART_SECONDS, 2.0**self._setup_failures) * random.uniform(0.8, 1.2)
         self._restart_at = monotonic() + pause
         log.warning("setup_failed", model=self.spec.name, reason=reason, retry_in=pause)
+
+
+def _spawn(pipe: socket.socket) -> subprocess.Popen[bytes]:
+    """Start a process that serves the other end of a pipe, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobrunner.worker", str(pipe.fileno())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[pipe.fileno()],
+        start_new_session=True,
+        env=worker_environment(),
+    )
 
 
 def _signal_name(number: int) -> str:

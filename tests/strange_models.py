@@ -31,6 +31,12 @@ class Hopeless(Exception):
     retryable = False
 
 
+class Undecided(Exception):
+    @property
+    def retryable(self) -> bool:
+        raise RuntimeError("who knows")
+
+
 class Told:
     """Does what the text says, and answers well otherwise."""
 
@@ -77,6 +83,20 @@ class Told:
 
     def do_raise_hopeless(self, _: str) -> Any:
         raise Hopeless("never")
+
+    def do_raise_base(self, _: str) -> Any:
+        raise BaseException("of the worst kind")
+
+    def do_raise_undecided(self, _: str) -> Any:
+        raise Undecided
+
+    def do_dribble(self, _: str) -> Any:
+        """Say the beginning of a long frame, byte by byte, for ever."""
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as pipe:
+            pipe.sendall(b"\0\0\x10\0")
+            while True:
+                pipe.sendall(b" ")
+                time.sleep(0.01)
 
     def do_nan(self, _: str) -> Any:
         return {"sentiment": "positive", "confidence": float("nan")}

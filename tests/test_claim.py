@@ -151,7 +151,7 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
 
     released = queue.release_unknown(runner, runner=RUNNER, held=[known.id])
 
-    assert released == [unknown.id]
+    assert released == {unknown.id: "pending"}
     row = jobs.get(unknown.id)
     assert (row["status"], row["attempt"], row["claimed_by"]) == ("pending", 0, None)
     assert jobs.status(known.id) == "processing"
@@ -160,4 +160,4 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
 
 def test_nothing_is_known_of_the_next_run_of_an_empty_queue(runner: BoundedConnection) -> None:
     assert queue.next_run_at(runner, model="sentiment") is None
-    assert queue.release_unknown(runner, runner=RUNNER, held=[uuid4()]) == []
+    assert queue.release_unknown(runner, runner=RUNNER, held=[uuid4()]) == {}

@@ -1,12 +1,14 @@
 """Recording an outcome: only the holder of the current claim can, and once."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.sql import SQL
 
 from helpers import POSITIVE, Jobs
 from jobrunner import queue
@@ -129,7 +131,7 @@ def test_a_release_does_not_count_the_attempt(runner: BoundedConnection, jobs: J
     released = queue.release(runner, [job])
 
     row = jobs.get(job.id)
-    assert released == {job.id}
+    assert released == {job.id: "pending"}
     assert (row["status"], row["attempt"], row["errors"]) == ("pending", 1, [])
     assert claim(runner)[0].attempt == 2
 
@@ -197,6 +199,68 @@ def test_a_result_that_can_not_be_stored_fails_alone(
     assert [jobs.status(job.id) for job in claimed] == ["completed", "pending", "completed"]
     [entry] = jobs.get(claimed[1].id)["errors"]
     assert entry["code"] == "invalid_output"
+
+
+# The database refuses every move of a job whose text is "refuse", or those to "failed" only.
+REFUSE = """
+    create function refuse() returns trigger language plpgsql as $$
+    begin raise exception 'refused by a trigger'; end $$;
+    create trigger refuse before update on job for each row
+    when (old.status = 'processing' and new.input ->> 'text' = 'refuse' and {condition})
+    execute function refuse();
+"""
+
+
+@pytest.fixture
+def refuse(jobs: Jobs) -> Iterator[Callable[[LiteralString], None]]:
+    def refuse(condition: LiteralString) -> None:
+        jobs.db.execute(SQL(REFUSE).format(condition=SQL(condition)))
+
+    yield refuse
+    jobs.db.execute("drop function if exists refuse cascade")
+
+
+def test_an_outcome_that_the_database_refuses_in_any_form_holds_up_no_other(
+    runner: BoundedConnection, jobs: Jobs, outbox: Outbox, refuse: Callable[[LiteralString], None]
+) -> None:
+    texts = ["one", "refuse", "three"]
+    for text in texts:
+        jobs.add(text)
+    claimed = claim(runner)
+    refuse("true")
+    outbox.add([good(job) for job in claimed])
+
+    outbox.write(runner)
+
+    assert [jobs.status(job.id) for job in claimed] == ["completed", "processing", "completed"]
+    assert len(outbox) == 0
+
+
+def test_what_was_recorded_is_reported_though_the_next_statement_fails(
+    runner: BoundedConnection,
+    jobs: Jobs,
+    outbox: Outbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(2):
+        jobs.add()
+    first, second = claim(runner)
+    outbox.add([good(first), bad(second)])
+    caplog.set_level("INFO", "jobrunner")
+
+    def lose(*_: object) -> None:
+        raise psycopg.OperationalError("the connection is lost")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(queue, "fail", lose)
+        with pytest.raises(psycopg.OperationalError):
+            outbox.write(runner)
+
+    assert [record.message for record in caplog.records] == ["completed"]
+    assert outbox.jobs == [second]
+    outbox.write(runner)
+    assert [record.message for record in caplog.records] == ["completed", "will_retry"]
 
 
 def test_outcomes_wait_for_a_database_that_is_away(

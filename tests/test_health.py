@@ -79,6 +79,7 @@ def test_it_is_not_ready_and_serves_nothing_before_the_first_migration(
     assert ready.status_code == 503
     assert "jobrunner migrate" in ready.get_json()["detail"]
     assert predict.status_code == 503
+    assert "tables" in predict.get_json()["detail"]
     assert int(predict.headers["Retry-After"]) >= 1
 
 

@@ -1,6 +1,7 @@
 """Life and death of a runner, as the others judge it."""
 
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 
@@ -121,6 +122,25 @@ def test_a_runner_whose_lock_is_gone_is_dead_after_three_seconds(
     assert sweep_for(judge, runner, clock, 2) == []
     assert sweep_for(judge, runner, clock, 1) == [OTHER]
     assert is_lost(jobs)
+
+
+def test_the_next_look_is_when_the_verdict_is_ready(
+    runner: BoundedConnection, jobs: Jobs, judge: Judge, clock: Clock
+) -> None:
+    assert judge.due == inf
+    jobs.add_runner(OTHER, has_lock=True)
+    judge.sweep(runner, ME)
+    seen_absent = clock.now
+
+    clock.now += 1
+    judge.sweep(runner, ME)
+    assert judge.due == seen_absent + heartbeat.LOCK_SECONDS
+
+    clock.now += 1
+    judge.sweep(runner, ME)
+    clock.now = judge.due
+    assert judge.sweep(runner, ME) == [OTHER]
+    assert judge.due == inf
 
 
 def test_a_lock_that_comes_back_in_time_saves_its_runner(

@@ -346,3 +346,15 @@ def test_a_head_that_makes_no_sense_is_answered(gunicorn: WebServer, length: byt
 
     assert answer
     assert answer.status == 400
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("header", [b"PATH_INFO: /livez", b"SCRIPT_NAME: /no"])
+def test_no_header_moves_the_app_to_another_path(gunicorn: WebServer, header: bytes) -> None:
+    sent = request(b"", line=b"GET /no/livez HTTP/1.1", more=header + b"\r\n")
+
+    answer = gunicorn.raw(sent)
+
+    assert answer
+    assert answer.status in (400, 404)
+    assert b"ok" not in answer.body

@@ -495,7 +495,7 @@ def test_a_job_has_its_whole_life_on_every_major_version(cluster: Cluster) -> No
         deleted = janitor.execute("delete from job where finished_at is not null").rowcount
 
         assert [good.id, bad.id, held.id, lost.id] == made
-        assert released == {held.id}
+        assert released == {held.id: "pending"}
         assert [(job.id, job.status) for job in rescued] == [(lost.id, "pending")]
         assert deleted == 2
         assert (jobs.get(held.id)["attempt"], jobs.get(lost.id)["attempt"]) == (0, 1)

@@ -93,6 +93,31 @@ def test_a_job_that_kills_its_worker_every_time_ends_as_worker_lost(
     assert runner.process.poll() is None
 
 
+def test_an_outcome_that_can_never_be_written_stops_neither_heartbeat_nor_other_jobs(
+    services: System, jobs: Jobs, db: psycopg.Connection[Any]
+) -> None:
+    runner = services.runner("--workers", "1", MOCK_DELAY_SECONDS=0.1, JOBRUNNER_LEASE_SECONDS=2)
+    db.execute(
+        """
+        create function refuse() returns trigger language plpgsql as $$
+        begin raise exception 'never'; end $$;
+        create trigger refuse before update on job for each row
+        when (old.input ->> 'text' = 'refuse' and new.finished_at is not null)
+        execute function refuse();
+        """
+    )
+    try:
+        jobs.add("refuse", max_attempts=1)
+        wait_for(lambda: runner.lines("outcome_refused"), "the outcome is refused")
+
+        assert jobs.wait(jobs.add("another"), "completed")["attempt"] == 1
+        heartbeat = "select heartbeat_at from runner"
+        before = db.execute(heartbeat).fetchone()
+        wait_for(lambda: db.execute(heartbeat).fetchone() != before, "it beats on")
+    finally:
+        db.execute("drop function refuse cascade")
+
+
 def test_no_text_and_no_result_gets_into_the_log(services: System, jobs: Jobs) -> None:
     runner = services.runner("--model", "sentiment=strange_models:Told")
     failing = jobs.add("raise private-matter", max_attempts=1)

@@ -382,9 +382,15 @@ REFUSED: dict[str, list[Row]] = {
         job_row(input=Jsonb("fine")),
         job_row(input=Jsonb(None)),
     ],
-    "run_at_is_finite": [
+    "times_are_of_years_1_to_9999": [
         job_row(run_at="infinity"),
         job_row(run_at="-infinity"),
+        job_row(created_at="infinity"),
+        job_row(created_at="12000-01-01"),
+        job_row(created_at="0002-01-01 BC"),
+        job_row("completed", started_at="infinity"),
+        job_row("completed", finished_at="infinity"),
+        job_row("failed", finished_at="12000-01-01"),
     ],
     "priority_is_from_minus_100_to_100": [
         job_row(priority=101),
@@ -486,6 +492,13 @@ RUNNER: Row = {
 REFUSED_RUNNERS: dict[str, list[Row]] = {
     "lost_runner_is_not_asleep": [RUNNER | {"lost_at": NOW, "sleeping": True}],
     "stop_now_is_a_stop_request": [RUNNER | {"stop_now": True}],
+    "heartbeat_at_is_of_years_1_to_9999": [
+        RUNNER | {"heartbeat_at": time} for time in ("infinity", "-infinity", "12000-01-01")
+    ],
+    "started_at_is_of_years_1_to_9999": [RUNNER | {"started_at": "infinity"}],
+    "lease_is_from_a_second_to_a_day": [
+        RUNNER | {"lease": timedelta(seconds=seconds)} for seconds in (-1, 0, 86401)
+    ],
 }
 
 REFUSED_MODELS: dict[str, list[Row]] = {

@@ -1,5 +1,6 @@
 """Isolation of the model: whatever it does costs the attempt that it was on, and no more."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,13 +83,16 @@ def test_a_model_answers_and_its_time_is_measured(start: Start) -> None:
         ("segfault", "worker_lost"),
         ("exit 0", "worker_lost"),
         ("exit 3", "worker_lost"),
-        ("sys_exit", "worker_lost"),
+        ("sys_exit", "model_error"),
         ("hang", "timeout"),
+        ("dribble", "timeout"),
         ("block_signals", "timeout"),
         ("raise a word", "model_error"),
         ("raise_unpicklable", "model_error"),
         ("raise_unspeakable", "model_error"),
         ("raise_hopeless", "model_error"),
+        ("raise_base", "model_error"),
+        ("raise_undecided", "model_error"),
         ("nan", "invalid_output"),
         ("nothing", "invalid_output"),
         ("object", "invalid_output"),
@@ -174,6 +178,57 @@ def test_an_exception_can_say_that_there_is_no_use_in_a_retry(start: Start) -> N
     assert hopeless.failure.retryable is False
     assert usual.failure
     assert usual.failure.retryable is True
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 3000 + "]" * 3000, "1" * 5000], ids=["nested deeply", "too many digits"]
+)
+def test_an_input_that_no_worker_can_read_fails_once_and_for_all(start: Start, text: str) -> None:
+    workers = start()
+    job = Job(uuid4(), uuid4(), "sentiment", f'{{"text": {text}}}', 1)
+    workers.give([job])
+
+    [outcome] = settle(workers, lambda: not workers.jobs)
+
+    assert outcome.failure
+    assert (outcome.failure.code, outcome.failure.retryable) == ("invalid_input", False)
+    assert workers.lost == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"seconds": 1.0, "result": {"sentiment": "positive", "confidence": 0.5, "a\0" * 9000: 1}},
+        {"seconds": 1.0, "result": {"sentiment": "positive", "confidence": 0.5, "\ud800": 1}},
+        {"seconds": 1.0, "error": {"code": "model_error", "message": "\0\ud800" * 9000,
+                                   "retryable": True}},
+    ],
+)  # fmt: skip
+def test_a_message_is_cut_and_cleaned_before_it_is_stored(message: dict[str, object]) -> None:
+    outcome = judge(a_job("x"), message, MAX_RESULT_BYTES)
+
+    assert outcome.failure
+    stored = json.loads(outcome.failure.to_json())["message"]
+    assert len(stored) <= 1000
+    assert "\0" not in stored
+    stored.encode()  # raises where it is no Unicode
+
+
+def test_a_machine_that_can_start_no_process_is_tried_again_later(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    workers = start()
+    with monkeypatch.context() as broken:
+        broken.setattr("subprocess.Popen", refuse)
+        [outcome] = run(workers, "exit 3")
+        workers.tend()
+    assert code(outcome) == "worker_lost"
+    assert workers.ready == 0
+
+    settle(workers, lambda: workers.ready == 1)
 
 
 def test_what_a_model_prints_does_not_disturb_its_answer(

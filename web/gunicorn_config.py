@@ -24,6 +24,8 @@ worker_connections = 1000
 preload_app = False
 control_socket_disable = True
 proc_name = "jobrunner-web"
+# No header of a client moves the app to another path, whatever its address is.
+forwarder_headers = ""
 
 keepalive = 5
 graceful_timeout = 8
@@ -44,7 +46,8 @@ logconfig_dict: dict[str, Any] = {
     "loggers": {
         "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
         "gunicorn.access": {"level": "INFO", "handlers": [], "propagate": True},
-        "psycopg": {"level": "WARNING"},
+        # It warns of each connection that was lost; the app says so itself.
+        "psycopg": {"level": "ERROR"},
     },
     "handlers": {
         "console": {

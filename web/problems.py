@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnava
 
 from web import logs
 from web.answers import answer
-from web.errors import DatabaseUnavailable
+from web.errors import DatabaseUnavailable, SchemaMissing
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
@@ -25,6 +25,9 @@ DETAILS = {
     404: "There is nothing at this address; /docs shows what there is.",
     405: "This address is not made for this method; see the header Allow.",
 }
+
+NOT_REACHED = "The service can not reach its database. Try again in a moment."
+NOT_SET_UP = "The tables of the service are missing or too old. Try again when they are set up."
 
 Faults = list[dict[str, str]]
 
@@ -67,7 +70,7 @@ def unavailable(error: DatabaseUnavailable) -> Response:
     cause = error.__cause__
     name = type(cause or error).__name__
     logs.error("database_unavailable", error=name, sqlstate=sqlstate(cause))
-    detail = "The service can not reach its database. Try again in a moment."
+    detail = NOT_SET_UP if isinstance(error, SchemaMissing) else NOT_REACHED
     return problem(ServiceUnavailable(detail, retry_after=RETRY_SECONDS))
 
 
