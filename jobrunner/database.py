@@ -23,9 +23,12 @@ from jobrunner.errors import (
 from jobrunner.settings import Settings
 
 ANSWER_SECONDS = 10.0
+CONNECT_SECONDS = 3
+
+WHO_AND_WHERE = "select current_user, pg_backend_pid()"
+SET_ROLE = sql.SQL("set role {}")
 # Before we give up, the server does: what it has ended takes no effect later.
 STATEMENT_TIMEOUT = "set statement_timeout = '9s'"
-CONNECT_SECONDS = 3
 URL_FILE = "database_url"
 
 # A dead peer is noticed after 4 s: idle for 2, then a probe a second, two of them.
@@ -125,7 +128,7 @@ def _set_up(connection: BoundedConnection, role: str | None) -> None:
     left in the session: no role, no prepared statement.
     """
     try:
-        [(user, pid)] = connection.execute("select current_user, pg_backend_pid()").fetchall()
+        [(user, pid)] = connection.execute(WHO_AND_WHERE).fetchall()
         connection.pooled = pid != connection.info.backend_pid
         if connection.pooled:
             connection.prepare_threshold = None
@@ -144,7 +147,7 @@ def _take_role(connection: BoundedConnection, role: str) -> None:
             f" run `alter role <login> set role {role}`"
         )
     try:
-        connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+        connection.execute(SET_ROLE.format(sql.Identifier(role)))
     except psycopg.errors.InvalidParameterValue:
         raise SchemaMissing(f"there is no role {role}: run `jobrunner migrate`") from None
     except psycopg.errors.InsufficientPrivilege:

@@ -11,6 +11,7 @@ from jobrunner.errors import DatabaseError, SchemaMissing
 BATCH = 1000
 JANITOR_LOCK = 7_063_851_205
 
+ACT_AS_JANITOR = "set local role job_janitor"
 # One janitor at a time: two would wait for each other's rows.
 TAKE_TURN = "select pg_try_advisory_xact_lock(%s)"
 AWAIT_TURN = "select true from pg_advisory_xact_lock(%s)"
@@ -26,7 +27,7 @@ def clean(connection: psycopg.Connection[Any], older_than: timedelta, *, wait: b
     """
     try:
         with connection.transaction():
-            connection.execute("set local role job_janitor")
+            connection.execute(ACT_AS_JANITOR)
             take_turn = AWAIT_TURN if wait else TAKE_TURN
             turn = connection.execute(take_turn, [JANITOR_LOCK]).fetchone()
             if not turn or not turn[0]:

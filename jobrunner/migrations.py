@@ -41,6 +41,9 @@ READ_LEDGER = "select version, name, sha256, applied_at from migration order by 
 
 RECORD = "insert into migration (version, name, sha256) values (%(version)s, %(name)s, %(sha256)s)"
 
+WAIT_AT_MOST = "select set_config('lock_timeout', %s, false)"
+LOCK = "select pg_advisory_lock(%s)"
+UNLOCK = "select pg_advisory_unlock(%s)"
 SERVER_VERSION = "select current_setting('server_version_num')::integer"
 
 
@@ -112,7 +115,7 @@ def migrate(
         raise MigrationError(f"the migration failed: {first_line(error)}") from error
     finally:
         if not connection.broken:
-            connection.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
+            connection.execute(UNLOCK, [LOCK_KEY])
 
 
 def _require_version(connection: BoundedConnection) -> None:
@@ -123,11 +126,9 @@ def _require_version(connection: BoundedConnection) -> None:
 
 def _lock(connection: BoundedConnection) -> None:
     try:
-        connection.execute(
-            "select set_config('lock_timeout', %s, false)", [f"{int(LOCK_WAIT_SECONDS)}s"]
-        )
-        connection.execute("select pg_advisory_lock(%s)", [LOCK_KEY])
-        connection.execute("select set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+        connection.execute(WAIT_AT_MOST, [f"{int(LOCK_WAIT_SECONDS)}s"])
+        connection.execute(LOCK, [LOCK_KEY])
+        connection.execute(WAIT_AT_MOST, [LOCK_TIMEOUT])
     except psycopg.errors.LockNotAvailable:
         raise MigrationError("another migration has been running for 2 minutes") from None
 
