@@ -45,7 +45,8 @@ BEAT = """
         completed = %(completed)s,
         failed = %(failed)s,
         jobs_per_second = %(jobs_per_second)s,
-        inference_seconds = %(inference_seconds)s
+        inference_seconds = %(inference_seconds)s,
+        trouble = %(trouble)s
     where
         id = %(id)s
         and lost_at is null
@@ -96,7 +97,7 @@ REQUEST_STOP = """
 OVERVIEW = """
     select
         runner, state, host, pid, models, workers, ready, busy, last_heartbeat_ago, up_for,
-        completed, failed, jobs_per_second, inference_seconds
+        completed, failed, jobs_per_second, inference_seconds, trouble
     from runner_overview
 """
 
@@ -113,6 +114,7 @@ class Pulse:
     failed: int
     jobs_per_second: float
     inference_seconds: float | None
+    trouble: str | None = None
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,9 @@ class Runner:
         self._tally = Tally()
         self._outbox = Outbox(self._tally)
         self._asleep = False
-        self._deaf = False
+        # What is wrong, for the row of the runner: why it hears nothing, deletes nothing.
+        self._deaf: str | None = None
+        self._janitor_refused: str | None = None
         self._model_is_known = False
         self._queue_is_empty = False
         self._stops_heard = 0
@@ -138,13 +140,13 @@ class Runner:
         return max(0.0, min(due) - monotonic())
 
     def _collect(self) -> None:
-        free, ready = self._workers.free, self._workers.ready
+        free, ready, trouble = self._workers.free, self._workers.ready, self._workers.trouble
         outcomes = self._workers.collect()
         self._outbox.add(outcomes)
         if outcomes or self._workers.free > free:
             self._times.look = 0.0
             self._queue_is_empty = False
-        if self._workers.ready != ready:
+        if (self._workers.ready, self._workers.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
     def _talk(self) -> None:
@@ -243,7 +245,7 @@ class Runner:
         try:
             if self._listener.due:
                 self._listener.connect()
-                self._deaf, self._times.beat = False, 0.0
+                self._deaf, self._times.beat = None, 0.0
                 # What came while nobody listened was told to nobody.
                 self._times.look = 0.0
             heard = self._listener.hear()
@@ -260,9 +262,9 @@ class Runner:
 
     def _lose_listener(self, error: DatabaseUnavailable) -> None:
         """Say so once, and by a beat that no lock is held; until it is back we poll."""
-        if not self._deaf:
+        if self._deaf is None:
             log.warning("listener_lost", runner=self.id, reason=error)
-            self._deaf, self._times.beat = True, 0.0
+            self._deaf, self._times.beat = f"hears no notifications, polls: {error}", 0.0
 
     def _cancel(self, connection: queue.Connection) -> None:
         """End the inferences of which somebody wants no result any more."""
@@ -303,7 +305,11 @@ class Runner:
             failed=self._tally.failed,
             jobs_per_second=self._tally.jobs_per_second,
             inference_seconds=self._tally.inference_seconds,
+            trouble="; ".join(filter(None, self._troubles())) or None,
         )
+
+    def _troubles(self) -> tuple[str | None, ...]:
+        return self._workers.trouble, self._deaf, self._janitor_refused
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""
@@ -352,11 +358,12 @@ class Runner:
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
         heartbeat.delete_lost(connection)
-        deleted = 0
+        deleted, self._janitor_refused = 0, None
         try:
             deleted = janitor.clean(connection, self._settings.retention)
         except DatabaseError as error:
             log.warning("janitor_refused", runner=self.id, reason=error)
+            self._janitor_refused = f"deletes no old jobs: {error}"
         if deleted:
             log.info("cleaned", runner=self.id, deleted=deleted)
         pause = SWEEP_SECONDS if deleted == janitor.BATCH else JANITOR_SECONDS

@@ -147,6 +147,8 @@ class Workers:
         self.spec = spec
         self.count = count
         self.lost = 0
+        # Why there are too few of them just now; None where nothing is wrong.
+        self.trouble: str | None = None
         self._max_result_bytes = max_result_bytes
         self._workers: list[Worker] = []
         self._were_ready = False
@@ -251,7 +253,7 @@ class Workers:
             raise FrameError("a worker that does not say once how long a job may take")
         worker.ready = self._were_ready = True
         worker.timeout_seconds = timeout
-        self._setup_failures = 0
+        self._setup_failures, self.trouble = 0, None
         log.info("worker_ready", model=self.spec.name, pid=worker.pid)
 
     def _overrun(self, worker: Worker) -> Failure:
@@ -280,6 +282,7 @@ class Workers:
         self._setup_failures += 1
         pause = min(MAX_RESTART_SECONDS, 2.0**self._setup_failures) * random.uniform(0.8, 1.2)
         self._restart_at = monotonic() + pause
+        self.trouble = reason
         log.warning("setup_failed", model=self.spec.name, reason=reason, retry_in=pause)
 
 

@@ -396,6 +396,38 @@ def test_a_runner_waits_in_vain_for_no_job_of_a_login_without_rights(
     assert len(process.log.strip().splitlines()) == 1
 
 
+def test_the_row_of_a_runner_says_what_is_wrong_until_it_is_mended(
+    services: System, jobs: Jobs, db: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    services.runner(
+        "--model", "sentiment=strange_models:SetsUpOnce", "--workers", "1", MARKER=marker
+    )
+    trouble = "select trouble from runner_overview"
+    assert db.execute(trouble).fetchone() == (None,)
+
+    jobs.add(max_attempts=1)  # kills its worker, and none comes after it
+    wait_for(lambda: "the weights are gone" in str(db.execute(trouble).fetchone()), "it says so")
+
+    marker.unlink()
+    wait_for(lambda: db.execute(trouble).fetchone() == (None,), "nothing is wrong any more", 20)
+
+
+def test_a_runner_that_may_delete_nothing_says_so(
+    services: System, owner_url: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("drop role if exists poor_login")
+    db.execute("create role poor_login login password 'poor_login' in role job_runner")
+    try:
+        services.runner(url=login_url(owner_url, "poor_login"), JOBRUNNER_LEASE_SECONDS=2)
+
+        refused = "select from runner where trouble like '%%grant job_janitor%%'"
+        wait_for(lambda: db.execute(refused).rowcount, "it says so")
+    finally:
+        services.end()
+        db.execute("drop role poor_login")
+
+
 def test_a_model_that_can_not_be_loaded_leaves_nothing_behind(services: System, jobs: Jobs) -> None:
     model = "typo=strange_models:FailsSetup"
     log = services.folder / "failed.log"

@@ -198,6 +198,7 @@ def test_a_runner_says_who_it_is_and_what_it_has_done(db: Db) -> None:
         "failed": 2,
         "jobs_per_second": "0.12",
         "inference_seconds": "5.012",
+        "trouble": None,
     }
 
 
