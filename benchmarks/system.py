@@ -21,14 +21,21 @@ START_SECONDS = 30
 @contextmanager
 def postgres() -> Iterator[str]:
     """Run a server of our own with default, durable settings; give its URL."""
+    with server() as started:
+        yield started.url
+
+
+@contextmanager
+def server() -> Iterator[embedded.Server]:
+    """Run a server of our own, migrated, that can be stopped and started again."""
     with TemporaryDirectory() as folder:
-        server = embedded.Server(Path(folder))
+        started = embedded.Server(Path(folder))
         try:
-            with database.connect(server.start()) as connection:
+            with database.connect(started.start()) as connection:
                 migrations.migrate(connection)
-            yield server.url
+            yield started
         finally:
-            server.stop()
+            started.stop()
 
 
 @contextmanager
