@@ -1,8 +1,11 @@
 """The command ``jobrunner``: reads arguments, prints, sets the exit code; nothing more."""
 
+import os
+import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import click
@@ -21,6 +24,7 @@ from jobrunner import (
     tables,
     up,
 )
+from jobrunner.arguments import parse_model, parse_seconds
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError, SchemaMissing
 from jobrunner.settings import Settings, load, parse_duration
 from jobrunner.signals import StopSignals
@@ -29,11 +33,23 @@ from jobrunner.workers import ModelSpec
 RUNNER_ROLE = "job_runner"
 STATUSES = ["pending", "processing", "completed", "failed"]
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+T = TypeVar("T")
 
 
 class Commands(click.Group):
-    """A group whose errors are one line; exit code 1, or 2 where the usage is wrong."""
+    """A group whose errors are one line; exit code 1, or 2 where the usage is wrong.
+
+    A Ctrl-C is no error: its exit code is that of a shell, and nothing is said.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _discard_output()
+            what = error.filename or "the output can not be written"
+            click.ClickException(f"{what}: {error.strerror or error}").show()
+            sys.exit(1)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -46,6 +62,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             raise _one_line(error) from None
+        except KeyboardInterrupt:
+            ctx.exit(128 + signal.SIGINT)
         except psycopg.errors.UndefinedTable:
             raise click.ClickException(str(SchemaMissing())) from None
         except DatabaseUnavailable as error:
@@ -59,30 +77,25 @@ class Commands(click.Group):
         return list(self.commands)
 
 
-class Duration(click.ParamType[timedelta]):
-    """A number and a unit: 7d, 12h, 30m, 45s."""
+class Parsed(click.ParamType[T]):
+    """What a function makes of the text; its ValueError says how that should look."""
 
-    name = "duration"
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self.parse = parse
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+    def convert(self, value: Any, param: Any, ctx: Any) -> T:
         try:
-            return parse_duration(value)
+            return self.parse(value)
         except ValueError as error:
             self.fail(f"{value!r} {error}", param, ctx)
 
 
-class ModelOption(click.ParamType[tuple[str, str]]):
-    """NAME=IMPLEMENTATION."""
-
-    name = "name=implementation"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        name, equals, implementation = str(value).partition("=")
-        if not equals or not name or not implementation:
-            self.fail("should look like sentiment=mock or NAME=package.module:Class", param, ctx)
-        return name, implementation
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+serve = click.option(
+    "--model", "model", type=Parsed("name=implementation", parse_model), default="sentiment=mock",
+    show_default=True, help="What to serve: mock, or module:Class.",
+)  # fmt: skip
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,19 +111,20 @@ def main() -> None:
 
 
 @main.command("up")
-def up_command() -> None:
+@serve
+def up_command(model: tuple[str, str]) -> None:
     """Start database, web and a runner here, until Ctrl-C.
 
     Without DATABASE_URL an embedded PostgreSQL is started in JOBRUNNER_HOME (.jobrunner);
-    its data stays. The first Ctrl-C or SIGTERM lets running jobs finish, the second stops
-    at once.
+    its data stays. The first Ctrl-C or SIGTERM, or a closed terminal, lets running jobs
+    finish, the second stops at once.
 
     \b
     Example:
         PORT=8080 MOCK_DELAY_SECONDS=1 jobrunner up
     """
     log.set_up()
-    up.run(load(), click.echo)
+    up.run(load(), model, _say)
 
 
 @main.command()
@@ -145,15 +159,14 @@ def migrate(show_status: bool, as_json: bool) -> None:
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [JOBRUNNER_WORKERS]"
 )
-@click.option("--model", "model", type=ModelOption(), default="sentiment=mock", show_default=True,
-              help="What to serve: mock, or module:Class.")  # fmt: skip
+@serve
 @click.option("--detach", is_flag=True, help="Run in the background; print the runner's id.")
 @click.option("--drain", is_flag=True, help="End when the queue is empty.")
 def start(workers: int | None, model: tuple[str, str], detach: bool, drain: bool) -> None:
     """Start a runner: it claims jobs and runs the model.
 
-    SIGTERM or Ctrl-C: no new claims, finish what is running within JOBRUNNER_GRACE_SECONDS,
-    hand back the rest. Again: at once.
+    SIGTERM, Ctrl-C or a closed terminal: no new claims, finish what is running within
+    JOBRUNNER_GRACE_SECONDS, hand back the rest. Again: at once.
 
     \b
     Example:
@@ -174,7 +187,7 @@ def start(workers: int | None, model: tuple[str, str], detach: bool, drain: bool
 @main.command()
 @click.argument("runner_id", metavar="RUNNER", required=False)
 @click.option("--all", "everyone", is_flag=True, help="Stop every runner.")
-@click.option("--timeout", type=click.FloatRange(min=0), default=60, show_default=True,
+@click.option("--timeout", type=Parsed("seconds", parse_seconds), default="60", show_default=True,
               help="Seconds to wait until they are gone.")  # fmt: skip
 @click.option("--now", is_flag=True, help="Do not wait for running jobs: hand them back.")
 def stop(runner_id: str | None, everyone: bool, timeout: float, now: bool) -> None:
@@ -253,7 +266,8 @@ def show(job_id: UUID, as_json: bool) -> None:
 
 @main.command()
 @click.argument("job_id", metavar="JOB", type=click.UUID)
-def cancel(job_id: UUID) -> None:
+@as_json
+def cancel(job_id: UUID, as_json: bool) -> None:
     """Cancel a job: it fails with the code cancelled.
 
     At once while it is pending; while it runs, its inference is ended within seconds, unless
@@ -270,12 +284,19 @@ def cancel(job_id: UUID) -> None:
             raise click.ClickException(f"there is no job {job_id}") from None
         job = queue.show(connection, job_id)
     assert job
-    click.echo(f"Job {job_id} is {job['status']}." if job["finished_at"] else "Cancel requested.")
+    if as_json:
+        click.echo(tables.to_json({"id": job["id"], "status": job["status"]}))
+    elif job["finished_at"]:
+        click.echo(f"Job {job_id} is {job['status']}.")
+    else:
+        click.echo("Cancel requested.")
 
 
 @main.command()
-@click.option("--older-than", type=Duration(), required=True, help="Age since the end: 7d, 12h.")
-def cleanup(older_than: timedelta) -> None:
+@click.option("--older-than", type=Parsed("duration", parse_duration), required=True,
+              help="Age since the end: 7d, 12h.")  # fmt: skip
+@as_json
+def cleanup(older_than: timedelta, as_json: bool) -> None:
     """Delete old final jobs; never one that is not final.
 
     In batches, so that nobody waits for it. Runners do the same by themselves for jobs older
@@ -291,7 +312,7 @@ def cleanup(older_than: timedelta) -> None:
             total += deleted
             if sys.stderr.isatty():
                 click.echo(f"{total} so far\r", nl=False, err=True)
-    click.echo(f"Deleted {total} jobs.")
+    click.echo(tables.to_json({"deleted": total}) if as_json else f"Deleted {total} jobs.")
 
 
 @main.command("psql", context_settings={"ignore_unknown_options": True})
@@ -310,7 +331,27 @@ def psql_command(arguments: tuple[str, ...]) -> None:
 
 
 def _connect(role: str | None = None) -> database.BoundedConnection:
-    return database.connect(database.url_of(load()), role=role, name="jobrunner command")
+    connection = database.connect(database.url_of(load()), role=role, name="jobrunner command")
+    connection.adapters.register_loader("jsonb", tables.JsonLoader)
+    return connection
+
+
+def _say(line: str) -> None:
+    """Print to whom it may concern: a terminal that is gone must not keep us from stopping."""
+    try:
+        click.echo(line)
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Let go of what could not be written: Python would try again at its end, and complain.
+
+    :source: "Note on SIGPIPE", in the standard library's documentation of ``signal``.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:

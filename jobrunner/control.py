@@ -18,6 +18,9 @@ from jobrunner.settings import child_environment
 START_SECONDS = 60.0
 LOOK_SECONDS = 0.1
 
+# What to do with a line for the person who waits.
+Report = Callable[[str], None]
+
 
 def start_detached(
     connection: BoundedConnection, arguments: Sequence[str], url: str, log: Path
@@ -28,15 +31,7 @@ def start_detached(
 
     :raises JobrunnerError: when it fails before that, with the last line of its log.
     """
-    with _open(log) as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jobrunner", "start", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env=child_environment({"DATABASE_URL": url}),
-        )
+    process = _launch(arguments, url, log)
     try:
         if runner := _await_ready(connection, process):
             return runner
@@ -50,12 +45,7 @@ def start_detached(
 
 
 def stop(
-    connection: BoundedConnection,
-    wanted: str | None,
-    *,
-    now: bool,
-    seconds: float,
-    report: Callable[[str], None],
+    connection: BoundedConnection, wanted: str | None, *, now: bool, seconds: float, report: Report
 ) -> None:
     """Ask one runner (by its id or the beginning of it), or all, to stop; wait until they have.
 
@@ -64,24 +54,18 @@ def stop(
     :raises RunnerNotFound: when there is none of that name.
     :raises NotStopped: when one is still there after so many seconds.
     """
-    waiting_for = _asked(connection, wanted, now)
-    if not waiting_for:
+    left = _asked(connection, wanted, now)
+    if not left:
         report("no runner is there to be stopped")
+        return
     judge, deadline = Judge(), monotonic() + seconds
-    while waiting_for:
-        if judge.sweep(connection, ""):
-            queue.rescue(connection)
-        states = {row["runner"]: row["state"] for row in heartbeat.overview(connection)}
-        for runner in list(waiting_for):
-            if states.get(runner, "stopped") in ("stopped", "lost"):
-                report(f"runner {runner} {'was dead' if runner in states else 'has stopped'}")
-                waiting_for.remove(runner)
-        if waiting_for and monotonic() > deadline:
+    while left := _still_there(connection, judge, left, report):
+        if monotonic() > deadline:
             raise NotStopped(
-                f"after {seconds:g} s still running: {', '.join(waiting_for)};"
+                f"after {seconds:g} s still running: {', '.join(left)};"
                 " they finish what they hold, `--now` makes them hand it back"
             )
-        Event().wait(LOOK_SECONDS if waiting_for else 0)
+        Event().wait(LOOK_SECONDS)
 
 
 def find_ready(connection: BoundedConnection, pid: int) -> str | None:
@@ -106,6 +90,33 @@ def _asked(connection: BoundedConnection, wanted: str | None, now: bool) -> list
         if len(runners) > 1:
             raise RunnerNotFound(f"{len(runners)} runners begin with {wanted}: give more of the id")
     return heartbeat.request_stop(connection, runners, now=now)
+
+
+def _still_there(
+    connection: BoundedConnection, judge: Judge, runners: list[str], report: Report
+) -> list[str]:
+    """Tell which of them are still there; report those that are not."""
+    if judge.sweep(connection, ""):
+        queue.rescue(connection)
+    states = {row["runner"]: row["state"] for row in heartbeat.overview(connection)}
+    left = [name for name in runners if states.get(name, "stopped") not in ("stopped", "lost")]
+    for name in runners:
+        if name not in left:
+            report(f"runner {name} {'was dead' if name in states else 'has stopped'}")
+    return left
+
+
+def _launch(arguments: Sequence[str], url: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start a runner in a session of its own, so that no terminal ends it."""
+    with _open(log) as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobrunner", "start", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env=child_environment({"DATABASE_URL": url}),
+        )
 
 
 def _await_ready(connection: BoundedConnection, process: subprocess.Popen[bytes]) -> str | None:

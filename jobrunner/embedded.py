@@ -9,6 +9,7 @@ where nobody can't reach the files, in a user namespace in which root is not roo
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -214,32 +215,23 @@ class Server:
         fresh = self.home / "pgdata.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        password = secrets.token_urlsafe(24)
-        _write_secret(self.home / "password", password + "\n")
-        password_file = self.home / "password.new"
-        _write_secret(password_file, password + "\n")
+        password_file = self._make_password()
         for path in (fresh, password_file):
             os.chown(path, *identity.owner)
-        command = [
-            *identity.prefix, str(binaries / "initdb"), "--pgdata", str(fresh),
-            "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256",
-            "--encoding=UTF8", "--no-locale", "--no-instructions",
-        ]  # fmt: skip
-        # In a session of its own: a Ctrl-C of the terminal is not for it.
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            start_new_session=True,
-            preexec_fn=child_setup(signal.SIGTERM),
-            **_become(identity),
-        )
+        done = _run_initdb(binaries, fresh, password_file, identity)
         password_file.unlink()
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
-            lines = done.stderr.strip().splitlines() or ["no reason given"]
-            raise EmbeddedError(f"initdb failed: {lines[-1].removeprefix('initdb: ')}")
+            raise EmbeddedError(f"initdb failed: {failure_reason(done.stderr)}")
         fresh.rename(self.data)
+
+    def _make_password(self) -> Path:
+        """Write a new password for us, and give a file with it for initdb."""
+        password = secrets.token_urlsafe(24)
+        for_initdb = self.home / "password.new"
+        for path in (self.home / "password", for_initdb):
+            _write_secret(path, password + "\n")
+        return for_initdb
 
     def _own_files(self, identity: Identity) -> None:
         """Give the files to whom the server runs as: that may change between two starts."""
@@ -350,6 +342,32 @@ def _runs(identity: Identity, binaries: Path, home: Path) -> bool:
     command = [*identity.prefix, "sh", "-c", script, "sh", str(home), str(binaries / "postgres")]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return bool(subprocess.run(command, **quiet, **_become(identity)).returncode == 0)
+
+
+def _run_initdb(
+    binaries: Path, data: Path, password_file: Path, identity: Identity
+) -> subprocess.CompletedProcess[str]:
+    command = [
+        *identity.prefix, str(binaries / "initdb"), "--pgdata", str(data),
+        "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256",
+        "--encoding=UTF8", "--no-locale", "--no-instructions",
+    ]  # fmt: skip
+    # In a session of its own: a Ctrl-C of the terminal is not for it.
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        preexec_fn=child_setup(signal.SIGTERM),
+        **_become(identity),
+    )
+
+
+def failure_reason(said: str) -> str:
+    """Find why initdb failed: its first error; what follows is what came of that."""
+    if error := re.search(r"\b(?:error|ERROR|FATAL|PANIC): +(.+)", said):
+        return error[1]
+    return said.strip().partition("\n")[0] or "no reason given"
 
 
 def _become(identity: Identity) -> dict[str, Any]:

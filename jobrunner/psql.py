@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from jobrunner import embedded
@@ -14,18 +15,34 @@ from jobrunner.settings import child_environment
 
 
 def open_psql(url: str, arguments: Sequence[str]) -> None:
-    """Become psql; the password goes by the environment, where other users can't read it.
+    """Become psql; secrets go by the environment, where other users can't read them.
 
-    :raises JobrunnerError: when there is no psql.
+    :raises JobrunnerError: when there is no psql, or no safe way for one of the secrets.
     """
     try:
         parts: dict[str, Any] = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise DatabaseUnavailable("DATABASE_URL is not a PostgreSQL URL") from None
-    password = parts.pop("password", None)
-    changes = {"PGPASSWORD": str(password)} if password else {}
+    changes = _take_secrets(parts)
     program = find_psql()
     os.execve(program, [program, make_conninfo(**parts), *arguments], child_environment(changes))
+
+
+def _take_secrets(parts: dict[str, Any]) -> dict[str, str]:
+    """Take the secrets out of a URL's parts; give them as libpq reads them elsewhere."""
+    changes = {}
+    # libpq marks with a star what must not be shown.
+    for option in pq.Conninfo.get_defaults():
+        name = option.keyword.decode()
+        if option.dispchar != b"*" or not (secret := parts.pop(name, None)):
+            continue
+        if option.envvar is None:
+            raise JobrunnerError(
+                f"psql takes {name} from no place that is safe but a service file: write it into"
+                " one (chmod 600), and put service=... into DATABASE_URL in its stead"
+            )
+        changes[option.envvar.decode()] = str(secret)
+    return changes
 
 
 def find_psql() -> str:

@@ -7,7 +7,7 @@ from typing import Self
 
 
 class StopSignals:
-    """Counts SIGTERM and SIGINT, and wakes who waits for its file descriptor.
+    """Counts SIGTERM, SIGINT and SIGHUP, and wakes who waits for its file descriptor.
 
     :source: signal.set_wakeup_fd, in the standard library's documentation of ``signal``.
     """
@@ -19,10 +19,7 @@ class StopSignals:
         self._write.setblocking(False)
 
     def __enter__(self) -> Self:
-        self._former = {
-            number: signal.signal(number, self._record)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        self._former = {number: signal.signal(number, self._record) for number in _wanted()}
         self._former_fd = signal.set_wakeup_fd(self._write.fileno())
         return self
 
@@ -51,4 +48,12 @@ class StopSignals:
             pass
 
     def _record(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        # A terminal that is closed may say so twice, by its shell and by the kernel: that is
+        # no second request.
+        self.count = max(self.count, 1) if number == signal.SIGHUP else self.count + 1
+
+
+def _wanted() -> list[signal.Signals]:
+    """Give the signals to hear; one who is started by ``nohup`` outlives the terminal."""
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if nohup else [signal.SIGHUP])]

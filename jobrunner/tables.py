@@ -1,11 +1,35 @@
 """Tables and values for people, JSON for programs."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+
+from psycopg.abc import Buffer
+from psycopg.types.string import TextLoader
+
+# PostgreSQL escapes those below the space; these could steer a terminal as well.
+CONTROL = re.compile(r"[\x7f-\x9f]")
+
+
+class JsonText(str):
+    """JSON as the database wrote it.
+
+    It is not read: Python can't read all that PostgreSQL keeps, such as a number of 5000
+    digits, or what is nested 3000 deep.
+    """
+
+
+class JsonLoader(TextLoader):
+    """Gives JSON columns as their text."""
+
+    def load(self, data: Buffer) -> JsonText:
+        """Decode what came."""
+        text = super().load(data)
+        return JsonText(text if isinstance(text, str) else text.decode())
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -27,9 +51,22 @@ def pairs(row: Mapping[str, Any]) -> str:
     return "\n".join(f"{name.ljust(width)}  {plain(value)}" for name, value in row.items())
 
 
-def to_json(value: Any) -> str:
-    """Write JSON: times in RFC 3339, durations in seconds."""
-    return json.dumps(value, indent=2, default=_json_value, ensure_ascii=False)
+def to_json(value: Any, indent: str = "\n") -> str:
+    """Write JSON: times in RFC 3339, durations in seconds, JSON of the database as it is."""
+    inner = indent + "  "
+    match value:
+        case JsonText():
+            return str(value)
+        case Mapping() if value:
+            names = (json.dumps(name, ensure_ascii=False) for name in value)
+            written = (to_json(each, inner) for each in value.values())
+            items = [f"{name}: {each}" for name, each in zip(names, written, strict=True)]
+            return f"{{{inner}{f',{inner}'.join(items)}{indent}}}"
+        case list() if value:
+            items = [to_json(each, inner) for each in value]
+            return f"[{inner}{f',{inner}'.join(items)}{indent}]"
+        case _:
+            return json.dumps(value, default=_json_value, ensure_ascii=False)
 
 
 def plain(value: Any) -> str:
@@ -45,6 +82,8 @@ def plain(value: Any) -> str:
             return json.dumps(value, ensure_ascii=False)
         case list() if value and isinstance(value[0], dict):
             return "\n".join(json.dumps(item, ensure_ascii=False) for item in value)
+        case JsonText():
+            return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
         case list():
             return ", ".join(map(str, value)) or "-"
         case _:

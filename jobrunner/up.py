@@ -5,7 +5,6 @@ that nothing is accepted or finished that could not be stored.
 """
 
 import fcntl
-import os
 import shutil
 import signal
 import socket
@@ -13,16 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from multiprocessing import connection as waiting
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
 
-from jobrunner import control, database, embedded, log, migrations
-from jobrunner.errors import AlreadyRunning, JobrunnerError, PortTaken
-from jobrunner.processes import child_setup
+from jobrunner import control, database, embedded, migrations
+from jobrunner.child import LOOK_SECONDS, Child
+from jobrunner.errors import AlreadyRunning, JobrunnerError, PortTaken, SettingsError
 from jobrunner.settings import Settings, child_environment
 from jobrunner.signals import StopSignals
 
@@ -30,13 +28,15 @@ READY_SECONDS = 60.0
 WEB_STOP_SECONDS = 10.0
 # Over the grace of the runner, for its last words.
 RUNNER_STOP_SECONDS = 10.0
-# A child that ends within this time of its start, so many times in a row, is given up.
-SHORT_LIFE_SECONDS = 5.0
-SHORT_LIVES = 3
-LOOK_SECONDS = 0.2
+TEND_SECONDS = 0.2
 
 WEB = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
+# Not gunicorn's own check: it reads WEB_CONCURRENCY before the web does, and can't say so.
+CHECK_WEB = ["-c", "import web.gunicorn_config"]
 RUNNER = ["-m", "jobrunner", "start"]
+
+# What a POST that names no model asks for.
+DEFAULT_MODEL = "sentiment"
 
 BANNER = """
   jobrunner is up. Ctrl-C stops everything.
@@ -44,98 +44,34 @@ BANNER = """
     API        {base}            the documentation: {base}/docs
     database   {database}
     try it     curl -X POST {base}/predict -H "Content-Type: application/json" \\
-                 -d '{{"text": "This product is amazing!"}}'
+                 -d '{{{model}"text": "This product is amazing!"}}'
     then       curl {base}/jobs/<job_id>
     look       {command} status, {command} list, {command} psql
 """
 
 
-@dataclass
-class Child:
-    """A process that is kept running until it is asked to stop."""
-
-    name: str
-    arguments: list[str]
-    environment: dict[str, str]
-    stop_seconds: float
-    # What the kernel sends it when we are killed.
-    death_signal: int
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    short_lives: int = field(default=0)
-
-    def start(self) -> None:
-        """Start it in a session of its own: a Ctrl-C is for ``up`` alone."""
-        self.started = monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, *self.arguments],
-            stdin=subprocess.DEVNULL,
-            env=self.environment,
-            start_new_session=True,
-            preexec_fn=child_setup(self.death_signal),
-        )
-
-    def tend(self) -> None:
-        """Start it again where it has crashed; leave it where it has ended well.
-
-        :raises JobrunnerError: when it does not stay up.
-        """
-        if self.process is None or (code := self.process.poll()) is None:
-            return
-        self.process = None
-        if code == 0:
-            log.info("child_ended", name=self.name)
-            return
-        short = monotonic() - self.started < SHORT_LIFE_SECONDS
-        self.short_lives = self.short_lives + 1 if short else 1
-        if self.short_lives >= SHORT_LIVES:
-            raise JobrunnerError(f"the {self.name} does not stay up: its last exit code is {code}")
-        log.warning("child_crashed", name=self.name, code=code)
-        self.start()
-
-    def stop(self, signals: StopSignals) -> None:
-        """Ask it to end and wait; at last kill it with what it has started.
-
-        A second signal, also one that came before, is passed on as SIGINT: to the runner a
-        second request, to gunicorn the one that does not wait for requests under way.
-        """
-        if self.process is None:
-            return
-        self.process.terminate()
-        deadline, passed = monotonic() + self.stop_seconds, 1
-        while self.process.poll() is None and monotonic() < deadline:
-            if signals.count > passed:
-                passed = signals.count
-                self.process.send_signal(signal.SIGINT)
-            waiting.wait([signals.fileno()], LOOK_SECONDS / 4)
-            signals.clear()
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-def run(settings: Settings, say: Callable[[str], None]) -> None:
+def run(settings: Settings, model: tuple[str, str], say: Callable[[str], None]) -> None:
     """Start everything, look after it until a signal comes, stop everything.
+
+    ``model`` is the name that the runner serves, and what it runs for it.
 
     :raises JobrunnerError: when something can't be started or does not stay up.
     """
     require_port(settings.host, settings.port)
+    require_web(settings)
     with StopSignals() as signals, _only_one(settings), _server(settings, say) as server:
         url = server.url if server else database.url_of(settings)
         _migrate(url, say)
-        web, runner = _children(settings, url)
+        web, runner = _children(settings, url, model)
         try:
             for child in (web, runner):
                 child.start()
             if _await_ready(settings, url, web, runner, signals):
-                say(_banner(settings))
-            while not signals.count:
-                waiting.wait([signals.fileno()], LOOK_SECONDS)
-                for one in (server, web, runner):
-                    if one:
-                        one.tend()
+                say(_banner(settings, model[0]))
+            _tend(server, web, runner, signals)
         finally:
-            say("Stopping: web, runner, database. Again Ctrl-C: at once.")
+            stopped = "web, runner, database" if server else "web, runner"
+            say(f"Stopping: {stopped}. Again Ctrl-C: at once.")
             for child in (web, runner):
                 child.stop(signals)
     say("Stopped.")
@@ -158,6 +94,25 @@ def require_port(host: str, port: int) -> None:
                 f"{host}:{port} can not be had ({error.strerror}): stop what listens there,"
                 " or set PORT to another, like PORT=8080"
             ) from None
+
+
+def require_web(settings: Settings) -> None:
+    """Have the web read its settings: a wrong one is said before anything is started.
+
+    :raises SettingsError: with what the web says of it.
+    """
+    # Where the database is, is not known before it runs; that setting was checked by us.
+    url = settings.database_url or "postgresql://"
+    done = subprocess.run(
+        [sys.executable, *CHECK_WEB],
+        stdin=subprocess.DEVNULL,
+        env=_environment(settings, url),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["the web can not be loaded"]
+        raise SettingsError(lines[-1].removeprefix("jobrunner web: "))
 
 
 @contextmanager
@@ -206,15 +161,21 @@ def _migrate(url: str, say: Callable[[str], None]) -> None:
         say(f"Applied {len(applied)} migrations.")
 
 
-def _children(settings: Settings, url: str) -> tuple[Child, Child]:
-    environment = child_environment(
-        {"DATABASE_URL": url, "HOST": settings.host, "PORT": str(settings.port)}
-    )
+def _children(settings: Settings, url: str, model: tuple[str, str]) -> tuple[Child, Child]:
+    environment = _environment(settings, url)
     patience = settings.grace_seconds + RUNNER_STOP_SECONDS
     # An embedded database dies with us, and a runner could hand nothing back any more.
     runner_death = signal.SIGTERM if settings.database_url else signal.SIGKILL
-    web = Child("web", WEB, environment, WEB_STOP_SECONDS, signal.SIGINT)
-    return web, Child("runner", RUNNER, environment, patience, runner_death)
+    start = [*RUNNER, "--model", "=".join(model)]
+    web = Child("web", WEB, environment, WEB_STOP_SECONDS, signal.SIGINT, may_end=False)
+    # `jobrunner stop` is how a runner comes to end by itself.
+    return web, Child("runner", start, environment, patience, runner_death, may_end=True)
+
+
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    return child_environment(
+        {"DATABASE_URL": url, "HOST": settings.host, "PORT": str(settings.port)}
+    )
 
 
 def _await_ready(
@@ -223,14 +184,25 @@ def _await_ready(
     """Wait until the web answers and the runner is ready; False when a signal came first."""
     deadline = monotonic() + READY_SECONDS
     while not signals.count:
-        if _web_answers(settings) and _is_ready(runner, url):
+        web.proven = web.proven or _web_answers(settings)
+        runner.proven = runner.proven or _is_ready(runner, url)
+        if web.proven and runner.proven:
             return True
         if monotonic() > deadline:
             raise JobrunnerError(f"not ready after {READY_SECONDS:g} s: see the log above")
         for child in (web, runner):
             child.tend()
-        waiting.wait([signals.fileno()], LOOK_SECONDS / 4)
+        waiting.wait([signals.fileno()], LOOK_SECONDS)
     return False
+
+
+def _tend(server: embedded.Server | None, web: Child, runner: Child, signals: StopSignals) -> None:
+    """Look after them until a signal comes."""
+    while not signals.count:
+        waiting.wait([signals.fileno()], TEND_SECONDS)
+        for one in (server, web, runner):
+            if one:
+                one.tend()
 
 
 def _web_answers(settings: Settings) -> bool:
@@ -256,11 +228,12 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _banner(settings: Settings) -> str:
+def _banner(settings: Settings, model: str) -> str:
     host = _reachable(settings.host)
     base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     where = "DATABASE_URL" if settings.database_url else database.display(settings.home)
     called = Path(sys.argv[0])
     on_path = called.name != "jobrunner" or shutil.which("jobrunner")
     command = "jobrunner" if on_path else str(called)
-    return BANNER.format(base=base, database=where, command=command)
+    asked = "" if model == DEFAULT_MODEL else f'"model": "{model}", '
+    return BANNER.format(base=base, database=where, command=command, model=asked)

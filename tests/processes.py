@@ -9,8 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from time import monotonic
+from typing import Any, Self
 
 from helpers import wait_for
 from jobrunner.embedded import free_port
@@ -125,6 +128,53 @@ class Web:
                 return error.code, json.load(error)
         except OSError:
             return 0, None
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What became of a POST: its job if that was accepted, and when it was answered."""
+
+    status: int
+    job_id: str | None
+    began: float
+    ended: float
+
+
+class Load:
+    """Clients that post one job after the other while the block lasts."""
+
+    def __init__(self, web: Web, *, clients: int = 4, pause: float = 0.05) -> None:
+        self.posted: list[Posted] = []
+        self._web = web
+        self._pause = pause
+        self._over = Event()
+        self._threads = [Thread(target=self._post) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def accepted(self) -> list[str]:
+        """The ids of the jobs that were acknowledged."""
+        return [post.job_id for post in self.posted if post.status == 202 and post.job_id]
+
+    def since(self, moment: float) -> list[Posted]:
+        """What was posted after a moment and has been answered."""
+        return [post for post in self.posted if post.began > moment]
+
+    def _post(self) -> None:
+        while not self._over.wait(self._pause):
+            began = monotonic()
+            status, body = self._web.submit("I love it")
+            job_id = body["job_id"] if status == 202 else None
+            self.posted.append(Posted(status, job_id, began, monotonic()))
 
 
 @contextmanager

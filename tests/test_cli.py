@@ -1,13 +1,16 @@
 """The command line: what it does, its exit codes, and errors of one line that say what to do."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import psycopg
@@ -15,7 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from helpers import Jobs, wait_for
-from jobrunner import migrations
+from jobrunner import migrations, tables
+from jobrunner.arguments import MODEL_NAME
 from jobrunner.cli import main
 from jobrunner.janitor import JANITOR_LOCK
 from processes import Process, System, environment, system
@@ -36,6 +40,7 @@ NEEDS_A_DATABASE = [
     ["cleanup", "--older-than", "7d"],
     ["psql"],
 ]
+WAITS_FOR_A_LOCK = "select from pg_locks where locktype = 'advisory' and not granted"
 NEEDS_TABLES = [command for command in NEEDS_A_DATABASE if command[0] not in ("migrate", "psql")]
 
 
@@ -56,11 +61,15 @@ def processes(runner_url: str, tmp_path: Path) -> Iterator[System]:
         yield processes
 
 
-def execute(url: str, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+def execute(
+    url: str, *arguments: str, stdout: int | IO[str] = subprocess.PIPE, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """Run a command as a user does: a process with streams of its own."""
-    command = [sys.executable, "-m", "jobrunner", *arguments]
-    env = environment(url, **settings)
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30)
+    return subprocess.run(
+        [sys.executable, "-m", "jobrunner", *arguments],
+        stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment(url, **settings),
+        timeout=30,
+    )  # fmt: skip
 
 
 def only_line(result: Result, code: int = 1) -> str:
@@ -137,7 +146,14 @@ def test_the_version_is_that_of_the_package(jobrunner: Command) -> None:
         (["start", "--model", "sentiment"], "sentiment=mock"),
         (["stop"], "or --all"),
         (["stop", "a", "--all"], "or --all"),
-        (["stop", "--all", "--timeout", "-1"], "not in the range"),
+        (["stop", "--all", "--timeout", "soon"], "a number of seconds"),
+        (["stop", "--all", "--timeout", "-1"], "0 or more and finite"),
+        (["stop", "--all", "--timeout", "nan"], "0 or more and finite"),
+        (["stop", "--all", "--timeout", "inf"], "0 or more and finite"),
+        (["stop", "--all", "--timeout", "-inf"], "0 or more and finite"),
+        (["start", "--model", "BAD NAME=mock"], "lower-case letters, digits"),
+        (["start", "--detach", "--model", "x\n=mock"], "lower-case letters, digits"),
+        (["up", "--model", "BAD NAME=mock"], "lower-case letters, digits"),
     ],
 )
 def test_wrong_usage_is_one_line_that_leads_to_the_help_and_exit_code_2(
@@ -147,6 +163,74 @@ def test_wrong_usage_is_one_line_that_leads_to_the_help_and_exit_code_2(
 
     assert said in error
     assert re.search(r"see `jobrunner( \w+)? --help`$", error)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "0", "a" * 63, "a" * 64, "a.b-c_d", ".a", "-a", "A", "a b", "a\n", "ä", "٣"]
+)
+def test_a_model_may_be_called_what_the_database_accepts_and_nothing_else(
+    name: str, db: psycopg.Connection[Any]
+) -> None:
+    try:
+        db.execute("insert into model (name) values (%s)", [name])
+        accepted = True
+    except psycopg.errors.CheckViolation:
+        accepted = False
+
+    assert bool(MODEL_NAME.fullmatch(name)) == accepted
+
+
+# Where the output can't be written, and Ctrl-C.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device on this machine")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["status"]], ids=str)
+def test_an_output_that_can_not_be_written_is_one_line(
+    arguments: list[str], runner_url: str
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = execute(runner_url, *arguments, stdout=full)
+
+    said = "Error: the output can not be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["status"]], ids=str)
+def test_nobody_who_reads_is_no_error_to_speak_of(arguments: list[str], runner_url: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        done = execute(runner_url, *arguments, stdout=closed)
+
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "way_in", [["-m", "jobrunner"], ["-c", "from jobrunner.__main__ import main; main()"]]
+)
+def test_ctrl_c_while_modules_are_imported_says_nothing(way_in: list[str], tmp_path: Path) -> None:
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "psycopg.py").write_text(interrupt)
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, *way_in, "status"], env=env, capture_output=True, text=True, timeout=30
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_while_a_command_waits_says_nothing(
+    jobs: Jobs, db: psycopg.Connection[Any], runner_url: str, tmp_path: Path
+) -> None:
+    with db.transaction():
+        db.execute("select pg_advisory_xact_lock(%s)", [JANITOR_LOCK])
+        command = ["-m", "jobrunner", "cleanup", "--older-than", "7d"]
+        process = Process(command, environment(runner_url), tmp_path / "cleanup.log")
+        wait_for(lambda: db.execute(WAITS_FOR_A_LOCK).fetchone() is not None, "cleanup waits")
+        process.send(signal.SIGINT)
+
+        assert (process.wait(), process.log) == (130, "")
 
 
 # No database.
@@ -360,7 +444,73 @@ def test_show_of_an_unknown_job_is_an_error(jobs: Jobs, jobrunner: Command) -> N
     assert only_line(jobrunner("show", ID)) == f"there is no job {ID}"
 
 
+STRANGE = {
+    "nested 3000 deep": f"{'[' * 3000}{']' * 3000}",
+    "a number of 131001 digits": f"1{'0' * 131_000}",
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE.keys())
+def test_show_has_also_what_python_can_not_read(
+    strange: str, jobs: Jobs, db: psycopg.Connection[Any], jobrunner: Command
+) -> None:
+    # As a client that inserts jobs by hand may.
+    strange_input = f'{{"text": "I love it", "strange": {strange}}}'
+    query = "insert into job (input) values (%s) returning id"
+    [(job_id,)] = db.execute(query, [strange_input]).fetchall()
+
+    shown, as_json = jobrunner("show", str(job_id)), jobrunner("show", str(job_id), "--json")
+
+    assert (shown.exit_code, as_json.exit_code) == (0, 0)
+    assert strange in shown.stdout
+    said = json.loads(as_json.stdout.replace(strange, "[]"))
+    assert said["input"] == {"text": "I love it", "strange": []}
+
+
+def test_json_of_the_database_is_passed_on_as_it_is_also_deep_inside() -> None:
+    raw = tables.JsonText('{"huge": 1e131000}')
+
+    assert raw in tables.to_json({"rows": [{"input": raw, "name": "schön"}], "none": []})
+    said = tables.to_json([[], {}, {"a": [tables.JsonText("[1]")]}])
+    assert json.loads(said) == [[], {}, {"a": [[1]]}]
+
+
+def test_show_lets_no_text_steer_the_terminal(jobs: Jobs, jobrunner: Command) -> None:
+    job_id = str(jobs.add("\x1b[2J\x07\x9b2J"))
+
+    shown = jobrunner("show", job_id).stdout
+
+    assert r"\u001b[2J\u0007\u009b2J" in shown
+    assert json.loads(jobrunner("show", job_id, "--json").stdout)["input"] == {
+        "text": "\x1b[2J\x07\x9b2J"
+    }
+
+
+# cancel
+
+
+@pytest.mark.parametrize(
+    ("status", "then"), [("pending", "failed"), ("processing", "processing"), ("failed", "failed")]
+)
+def test_cancel_says_in_json_what_became_of_the_job(
+    status: str, then: str, jobs: Jobs, jobrunner: Command
+) -> None:
+    job_id = str(jobs.add(status=status))
+
+    said = json.loads(jobrunner("cancel", job_id, "--json").stdout)
+
+    assert said == {"id": job_id, "status": then}
+
+
 # cleanup
+
+
+def test_cleanup_says_in_json_how_many_it_deleted(jobs: Jobs, jobrunner: Command) -> None:
+    jobs.add(status="completed", finished="8 days")
+
+    result = jobrunner("cleanup", "--older-than", "7d", "--json")
+
+    assert json.loads(result.stdout) == {"deleted": 1}
 
 
 def test_cleanup_deletes_what_ended_long_ago_in_more_than_one_batch(
@@ -381,13 +531,12 @@ def test_cleanup_waits_for_another_janitor_rather_than_leave_old_jobs(
     jobs: Jobs, db: psycopg.Connection[Any], runner_url: str, tmp_path: Path
 ) -> None:
     jobs.add(status="completed", finished="8 days")
-    waiting = "select from pg_locks where locktype = 'advisory' and not granted"
 
     with db.transaction():
         db.execute("select pg_advisory_xact_lock(%s)", [JANITOR_LOCK])
         command = ["-m", "jobrunner", "cleanup", "--older-than", "7d"]
         process = Process(command, environment(runner_url), tmp_path / "cleanup.log")
-        wait_for(lambda: db.execute(waiting).fetchone() is not None, "cleanup waits")
+        wait_for(lambda: db.execute(WAITS_FOR_A_LOCK).fetchone() is not None, "cleanup waits")
 
     assert process.wait() == 0
     assert process.log == "Deleted 1 jobs.\n"
@@ -494,6 +643,58 @@ def test_start_detach_in_a_home_that_can_not_be_written_is_one_line(
     error = only_line(jobrunner("start", "--detach", JOBRUNNER_HOME=str(tmp_path / "file")))
 
     assert error.endswith("set JOBRUNNER_HOME to a folder of your own")
+
+
+@pytest.mark.process
+def test_start_detach_outlives_the_terminal_it_was_started_from(
+    jobs: Jobs, runner_url: str, jobrunner: Command, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "jobrunner", "start", "--detach", "--workers", "1"]
+    env = environment(runner_url, JOBRUNNER_HOME=tmp_path, MOCK_DELAY_SECONDS=0.1)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(command[0], command, env)
+    said = b""
+    with suppress(OSError):
+        while b"in the background" not in said:
+            said += os.read(terminal, 65536)
+
+    os.close(terminal)
+    os.waitpid(pid, 0)
+
+    assert b"in the background" in said
+    jobs.wait(jobs.add(), "completed")
+    assert jobrunner("stop", "--all").exit_code == 0
+
+
+@pytest.mark.process
+def test_a_closed_terminal_is_a_stop_that_lets_the_job_in_hand_finish_even_if_said_twice(
+    jobs: Jobs, processes: System
+) -> None:
+    runner = processes.runner("--workers", "1", MOCK_DELAY_SECONDS=1)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+
+    runner.send(signal.SIGHUP)
+    wait_for(lambda: runner.lines("stopping"), "it is stopping")
+    runner.send(signal.SIGHUP)
+
+    assert runner.wait() == 0
+    assert jobs.status(job_id) == "completed"
+
+
+@pytest.mark.process
+def test_with_nohup_a_closed_terminal_is_nothing(jobs: Jobs, processes: System) -> None:
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        runner = processes.runner("--workers", "1", MOCK_DELAY_SECONDS=0.1)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+    runner.send(signal.SIGHUP)
+
+    jobs.wait(jobs.add(), "completed")
+    assert not runner.lines("stopping")
 
 
 # stop

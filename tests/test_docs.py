@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_each_command_has_help_with_an_example_that_begins_with_its_name(name: s
     assert f"jobrunner {name}" in command.help.split("Example:")[1]
     assert len(command.help.splitlines()[0]) <= 60
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.name != "limit":
+        if isinstance(parameter, click.Option):
             assert parameter.help
 
 
@@ -91,10 +92,24 @@ def test_the_readme_has_no_setting_that_is_not_there() -> None:
 
 
 def test_the_commands_of_make_are_there() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-    for target in set(re.findall(r"make ([a-z]+)\b", README)) & {"up", "test", "lint", "bench"}:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    code = "\n".join([*blocks, *re.findall(r"`([^`]+)`", prose)])
+    named = set(re.findall(r"\bmake\s+([a-z]\S*)", code))
+
+    assert {"up", "test", "lint"} <= named
+    assert named <= targets
+
+
+def test_the_commands_of_the_blocks_can_be_typed() -> None:
+    typed = re.findall(r"^\.venv/bin/jobrunner (.*)$", README, re.MULTILINE)
+
+    assert len(typed) >= 2
+    for line in typed:
+        name, *arguments = shlex.split(line)
+        main.commands[name].make_context(name, arguments)
 
 
 def test_the_example_model_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

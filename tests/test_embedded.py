@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -405,10 +407,36 @@ def test_initdb_that_fails_gives_its_reason_and_leaves_nothing(
         (binaries / name).write_text(f"#!/bin/sh\n{says}\n")
         (binaries / name).chmod(0o755)
 
-    with pytest.raises(EmbeddedError, match="^initdb failed: error: no space$"):
+    with pytest.raises(EmbeddedError, match="^initdb failed: no space$"):
         make(binaries=binaries).start()
 
     assert not list((tmp_path / "home").glob("pgdata*"))
+
+
+def test_initdb_on_a_disk_that_is_full_says_so_not_what_it_did_about_it(tmp_path: Path) -> None:
+    def leave_little_room() -> None:
+        # A file that grows beyond that is refused, like one on a full disk.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    kept = keeper(tmp_path / "home", preexec_fn=leave_little_room, restore_signals=False)
+
+    _, said = kept.communicate(timeout=60)
+    assert kept.returncode == 1
+    assert re.fullmatch(r"initdb failed: could not write .*: File too large\n", said)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("initdb: error: no space\ninitdb: removing contents of x", "no space"),
+        ('2026 UTC [7] FATAL:  could not write "x"\nchild exited\nremoving', 'could not write "x"'),
+        ("first\nlast\n", "first"),
+        ("", "no reason given"),
+    ],
+)
+def test_of_what_initdb_says_the_reason_is_its_first_error(said: str, reason: str) -> None:
+    assert embedded.failure_reason(said) == reason
 
 
 def test_without_any_postgresql_it_says_what_to_install(

@@ -1,12 +1,14 @@
 """psql on the project's database: any psql, with the password kept from other users."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from jobrunner import embedded, psql
 from jobrunner.errors import EmbeddedError, JobrunnerError
@@ -55,6 +57,25 @@ def test_the_password_is_not_among_the_arguments_that_everybody_can_read(run: Ps
     assert "user=web_login" in arguments[1]
     assert "password" not in done.stdout
     assert done.stdout.count("web_login") == 1
+
+
+def test_a_secret_that_has_no_place_but_the_arguments_is_refused(run: Psql, web_url: str) -> None:
+    done = run("-Atc", DATABASE, DATABASE_URL=f"{web_url}?sslpassword=hunter2")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Error: psql takes sslpassword from .* a service file: .*\n", done.stderr)
+    assert "hunter2" not in done.stderr
+
+
+def test_the_service_file_that_it_advises_works(run: Psql, web_url: str, tmp_path: Path) -> None:
+    parts = {**conninfo_to_dict(web_url), "sslpassword": "hunter2"}
+    lines = [f"{name}={value}\n" for name, value in parts.items()]
+    (tmp_path / "services").write_text("[mine]\n" + "".join(lines))
+    settings = {"PGSERVICEFILE": str(tmp_path / "services"), "DATABASE_URL": "service=mine"}
+
+    assert run("-Atc", DATABASE, **settings).stdout == "jobrunner web_login\n"
+    arguments = run("-c", r"\! tr '\0' '\n' < /proc/$PPID/cmdline", **settings).stdout
+    assert arguments.splitlines()[1] == "service=mine"
 
 
 def test_without_a_database_it_says_how_to_get_one(run: Psql, tmp_path: Path) -> None:

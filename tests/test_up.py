@@ -20,8 +20,9 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
+from jobrunner.child import Child
 from jobrunner.embedded import free_port
-from jobrunner.errors import PortTaken
+from jobrunner.errors import JobrunnerError, PortTaken
 from jobrunner.up import require_port
 
 pytestmark = [
@@ -33,21 +34,29 @@ HALF_A_REQUEST = (
     b"POST /predict HTTP/1.1\r\nHost: here\r\n"
     b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 )
+MY_MODEL = """
+class Sentiment:
+    def setup(self):
+        pass
+
+    def predict(self, item):
+        return {"sentiment": "mine", "confidence": 1}
+"""
 COMMAND = [sys.executable, "-m", "jobrunner", "up"]
 
 
 class Up:
     """A `jobrunner up` of the test, in a home and on a port of its own."""
 
-    def __init__(self, home: Path, port: int | None = None, **settings: object) -> None:
+    def __init__(self, home: Path, *arguments: str, **settings: object) -> None:
         self.home = home
-        self.port = port or free_port()
+        self.port = free_port()
         self.environment = up_environment(home, self.port, **settings)
         self.output_file = home.with_suffix(".out")
         self.pids: set[int] = set()
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(
-                COMMAND, env=self.environment, stdin=subprocess.DEVNULL,
+                [*COMMAND, *arguments], env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self.pid = self.process.pid
@@ -110,6 +119,11 @@ class Up:
         wait_for(lambda: self.call(f"/jobs/{job_id}")[1]["status"] == status, f"job is {status}")
         return dict(self.call(f"/jobs/{job_id}")[1])
 
+    def web(self) -> tuple[int, set[int]]:
+        """The pid of the web's master, and those of its workers."""
+        [master] = [pid for pid in children(self.pid) if b"gunicorn" in arguments_of(pid)]
+        return master, children(master)
+
     def refused(self) -> str:
         """Start another with the same home; the one line in which it says no."""
         return refusal(self.environment | {"PORT": str(free_port())})
@@ -128,21 +142,28 @@ def up_environment(home: Path, port: int, **settings: object) -> dict[str, str]:
 def refusal(environment: dict[str, str]) -> str:
     """Run `up` where it must not start; the one line in which it says why."""
     done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout == ""
     assert re.fullmatch(r"Error: .*\n", done.stderr)
     return done.stderr.removeprefix("Error: ").strip()
 
 
+def children(pid: int) -> set[int]:
+    return {each for each, (parent, _) in processes().items() if parent == pid}
+
+
+def arguments_of(pid: int) -> bytes:
+    with suppress(OSError):
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    return b""
+
+
 def family(pid: int) -> set[int]:
     """A process and its descendants."""
-    children: dict[int, list[int]] = {}
-    for each, (parent, _) in processes().items():
-        children.setdefault(parent, []).append(each)
     found, ahead = {pid}, [pid]
     while ahead:
-        new = children.get(ahead.pop(), [])
-        found.update(new)
+        new = children(ahead.pop())
+        found |= new
         ahead += new
     return found
 
@@ -173,8 +194,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Starts an `up` in the test's folder and waits until it is ready."""
     started: list[Up] = []
 
-    def start(home: Path = tmp_path / "home", *, ready: bool = True, **settings: object) -> Up:
-        started.append(Up(home, **settings))  # type: ignore[arg-type]
+    def start(
+        home: Path = tmp_path / "home", *arguments: str, ready: bool = True, **settings: object
+    ) -> Up:
+        started.append(Up(home, *arguments, **settings))
         return started[-1].wait_until_ready() if ready else started[-1]
 
     yield start
@@ -266,6 +289,61 @@ def test_a_database_that_is_killed_is_started_again_and_its_job_is_done(up: Up) 
     assert up.url() == url
 
 
+def test_a_web_that_is_killed_is_started_again_and_its_workers_do_not_keep_the_port(
+    up: Up,
+) -> None:
+    master, workers = up.web()
+    assert workers
+    with socket.create_connection(("127.0.0.1", up.port)) as client:
+        # A worker would wait for the rest, and nobody else could listen.
+        client.sendall(HALF_A_REQUEST)
+        wait_for(lambda: up.call("/readyz")[0] == 200, "others are served")
+
+        os.kill(master, signal.SIGKILL)
+
+        wait_for(lambda: "child_crashed name=web code=-9" in up.output, "it is noticed")
+        wait_for(lambda: not alive(workers), "its workers are gone", 2)
+        wait_for(lambda: up.call("/readyz")[0] == 200, "the web is ready again", 8)
+    assert up.web()[0] != master
+
+
+def test_a_web_that_is_ended_by_somebody_else_is_started_again(up: Up) -> None:
+    master, workers = up.web()
+
+    os.kill(master, signal.SIGTERM)
+
+    wait_for(lambda: "child_crashed name=web code=0" in up.output, "it is noticed")
+    wait_for(lambda: up.call("/readyz")[0] == 200, "the web is ready again")
+    assert not alive({master, *workers})
+
+
+def test_a_runner_that_was_told_to_stop_stays_away(start: Callable[..., Up]) -> None:
+    up = start(JOBRUNNER_WORKERS=1)
+
+    subprocess.run(
+        [sys.executable, "-m", "jobrunner", "stop", "--all"], env=up.environment, check=True
+    )
+
+    wait_for(lambda: "child_ended name=runner" in up.output, "it is noticed")
+    assert up.call("/readyz")[0] == 200
+    assert up.query("select id from runner") == []
+    up.send(signal.SIGTERM)
+    assert up.wait() == 0
+
+
+def test_a_child_that_does_not_stay_up_is_given_up() -> None:
+    command = ["-c", "raise SystemExit(3)"]
+    child = Child("web", command, dict(os.environ), 1, signal.SIGKILL, may_end=False, proven=True)
+    child.start()
+
+    def tend() -> None:
+        with suppress(AssertionError):
+            wait_for(lambda: child.tend(), "it is given up", 10)
+
+    with pytest.raises(JobrunnerError, match="the web does not stay up: its last exit code is 3"):
+        tend()
+
+
 # Stopping
 
 
@@ -281,6 +359,7 @@ def test_sigterm_lets_the_job_in_hand_finish_stops_all_in_order_and_keeps_the_da
     assert first.wait() == 0
     assert not alive(first.pids)
     assert_nothing_is_left(first)
+    assert "Stopping: web, runner, database. Again Ctrl-C: at once.\n" in first.output
     assert first.output.endswith("Stopped.\n")
     assert "Traceback" not in first.output
     assert first.output.index("Shutting down: Master") < first.output.index("info stopping runner")
@@ -349,6 +428,28 @@ def test_ctrl_c_in_a_terminal_stops_all_and_shows_no_traceback(tmp_path: Path) -
     assert b"Aborted" not in said
 
 
+def test_a_terminal_that_is_closed_stops_all(tmp_path: Path, jobs: Jobs, owner_url: str) -> None:
+    home = tmp_path / "home"
+    changes = {"DATABASE_URL": owner_url, "MOCK_DELAY_SECONDS": 1}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(COMMAND[0], COMMAND, up_environment(home, free_port(), **changes))
+    said = b""
+    while b"jobrunner psql" not in said:
+        said += os.read(terminal, 65536)
+    pids = family(pid)
+    job_id = jobs.add()
+    jobs.wait(job_id, "processing")
+
+    os.close(terminal)
+
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert not alive(pids)
+    assert jobs.status(job_id) == "completed"
+    assert jobs.db.execute("select from runner").fetchall() == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it on Linux alone")
 def test_kill_9_leaves_no_database_no_web_and_no_runner(start: Callable[..., Up]) -> None:
     up = start()
@@ -377,6 +478,9 @@ def test_a_database_of_ones_own_is_used_and_none_is_started(
 
     assert "database   DATABASE_URL" in up.output
     assert "Starting PostgreSQL" not in up.output
+    up.send(signal.SIGTERM)
+    assert up.wait() == 0
+    assert "Stopping: web, runner. Again Ctrl-C: at once.\n" in up.output
     assert [path.name for path in up.home.iterdir()] == ["up.lock"]
 
 
@@ -405,10 +509,37 @@ def test_a_home_that_can_not_be_made_is_said(tmp_path: Path) -> None:
     assert said.endswith("(Not a directory): set JOBRUNNER_HOME to a folder of your own")
 
 
-def test_a_bad_setting_of_the_web_ends_it_and_leaves_nothing(start: Callable[..., Up]) -> None:
-    up = start(ready=False, WEB_THREADS="many")
+@pytest.mark.parametrize("name", ["WEB_THREADS", "WEB_CONCURRENCY", "JOBRUNNER_MAX_PENDING"])
+def test_a_bad_setting_of_the_web_is_said_at_once_before_anything_is_started(
+    name: str, tmp_path: Path
+) -> None:
+    said = refusal(up_environment(tmp_path / "home", free_port(), **{name: "many"}))
+
+    assert said.startswith(f"{name}: should be a valid integer")
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_model_of_ones_own_is_served_and_the_banner_says_how_to_ask_for_it(
+    start: Callable[..., Up], tmp_path: Path
+) -> None:
+    (tmp_path / "mymodel.py").write_text(MY_MODEL)
+    model = ["--model", "mine=mymodel:Sentiment"]
+
+    up = start(tmp_path / "home", *model, PYTHONPATH=tmp_path)
+
+    assert '{"model": "mine", "text": "This product is amazing!"}' in up.output
+    status, job = up.call("/predict", {"model": "mine", "text": "I love it"})
+    assert status == 202
+    assert up.wait_for_job(job["job_id"])["result"] == {"sentiment": "mine", "confidence": 1}
+
+
+def test_a_model_that_can_not_be_loaded_ends_it_at_once_and_leaves_nothing(
+    start: Callable[..., Up], tmp_path: Path
+) -> None:
+    up = start(tmp_path / "home", "--model", "sentiment=nowhere:Model", ready=False)
 
     assert up.wait() == 1
-    assert "WEB_THREADS: should be a valid integer" in up.output
-    assert up.output.splitlines()[-1].startswith("Error: the web does not stay up")
+    assert up.output.count("Error: the model sentiment could not be loaded") == 1
+    last = "Error: the runner did not start (its exit code is 1): it says why above"
+    assert up.output.splitlines()[-1] == last
     assert not family(up.pid) - {up.pid}

@@ -1,0 +1,37 @@
+"""What the options of the command say; each function's ValueError says how it should look."""
+
+import math
+import re
+
+# The same as in sql/0004_create_model.sql: a name that the database refuses serves nobody.
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def parse_model(text: str) -> tuple[str, str]:
+    """Read ``NAME=IMPLEMENTATION``.
+
+    :raises ValueError: when it is anything else, or no name that a job may ask for.
+    """
+    name, _, implementation = text.partition("=")
+    if not name or not implementation:
+        raise ValueError("should look like sentiment=mock or NAME=package.module:Class")
+    if not MODEL_NAME.fullmatch(name):
+        raise ValueError(
+            "should begin with a name of at most 63 lower-case letters, digits, dots, dashes"
+            " and underscores, the first a letter or digit"
+        )
+    return name, implementation
+
+
+def parse_seconds(text: str) -> float:
+    """Read how long to wait, in seconds.
+
+    :raises ValueError: when it is no number, below 0 or without end.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError("should be a number of seconds") from None
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError("should be a number of seconds, 0 or more and finite")
+    return seconds

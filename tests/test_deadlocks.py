@@ -1,0 +1,155 @@
+"""Somebody locks two jobs in the other order than the runner, and PostgreSQL ends the runner's
+statement: it is said again, and nothing is lost."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+
+from helpers import Jobs, wait_for
+from jobrunner import database, embedded, migrations
+from processes import Process, System, system
+
+pytestmark = pytest.mark.process
+
+LOCK = "select from job where id = %s for update"
+
+# Whom a connection of the runner for statements waits for.
+BLOCKING = """
+    select blocking
+    from pg_stat_activity, unnest(pg_blocking_pids(pid)) as blocking
+    where application_name like 'jobrunner %'
+"""
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
+    """A server that lets the runner find out first about a deadlock."""
+    server = embedded.Server(tmp_path / "postgres", options={"fsync": "off"})
+    with database.connect(server.start()) as connection:
+        migrations.migrate(connection)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
+    with system(own_server.url, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def lockers(own_server: embedded.Server) -> Iterator[list[psycopg.Connection[Any]]]:
+    """Two who do not look for deadlocks themselves, so that the runner's statement is ended."""
+    with psycopg.connect(own_server.url) as one, psycopg.connect(own_server.url) as other:
+        for locker in (one, other):
+            locker.execute("set deadlock_timeout = '1h'")
+            locker.commit()
+        yield [one, other]
+
+
+def two_in_hand(admin: psycopg.Connection[Any], text: str, max_attempts: int = 3) -> list[str]:
+    """Two jobs that a runner has claimed."""
+    jobs = Jobs(admin)
+    with admin.transaction():
+        ids = [str(jobs.add(text, max_attempts=max_attempts)) for _ in range(2)]
+    wait_for(lambda: jobs.count("processing") == 2, "both are in hand")
+    return ids
+
+
+def finish_both_at_once(runner: Process, seconds: float) -> None:
+    """Stop the runner until its workers are done: it takes both outcomes in one turn."""
+    runner.send(signal.SIGSTOP)
+    stopped = monotonic()
+    wait_for(lambda: monotonic() > stopped + seconds, "the workers are done")
+
+
+def entangle(
+    admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]], ids: list[str]
+) -> None:
+    """Let the runner's statement have one job, wait for the other, and then cross it."""
+    first = waited_for(admin, lockers)
+    second = next(locker for locker in lockers if locker is not first)
+    first.rollback()
+    assert waited_for(admin, lockers) is second
+
+    second.execute(LOCK, [ids[lockers.index(first)]])
+    second.rollback()
+
+
+def waited_for(
+    admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+) -> psycopg.Connection[Any]:
+    """The locker for whom the runner waits."""
+    [(pid,)] = wait_for(lambda: admin.execute(BLOCKING).fetchall(), "the runner waits for a job")
+    return next(locker for locker in lockers if locker.info.backend_pid == pid)
+
+
+def was_ended(runner: Process) -> bool:
+    return 'reason="deadlock detected"' in runner.log
+
+
+def test_results_that_met_a_deadlock_are_written_at_the_next_try(
+    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+) -> None:
+    runner = services.runner(MOCK_DELAY_SECONDS=0.3)
+    ids = two_in_hand(admin, "good")
+    finish_both_at_once(runner, 0.6)
+    for locker, job_id in zip(lockers, ids, strict=True):
+        locker.execute(LOCK, [job_id])
+
+    runner.send(signal.SIGCONT)
+    entangle(admin, lockers, ids)
+
+    for job_id in ids:
+        assert Jobs(admin).wait(job_id, "completed")["attempt"] == 1
+    assert was_ended(runner)
+    assert len(runner.lines("claimed")) == len(runner.lines("completed")) == 2
+
+
+def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
+    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+) -> None:
+    runner = services.runner("--model", "sentiment=strange_models:Told")
+    ids = two_in_hand(admin, "hang", max_attempts=1)
+    finish_both_at_once(runner, 1.2)
+    for locker, job_id in zip(lockers, ids, strict=True):
+        locker.execute(LOCK, [job_id])
+
+    runner.send(signal.SIGCONT)
+    entangle(admin, lockers, ids)
+
+    for job_id in ids:
+        row = Jobs(admin).wait(job_id, "failed")
+        assert [error["code"] for error in row["errors"]] == ["timeout"]
+    assert was_ended(runner)
+
+
+def test_jobs_whose_return_met_a_deadlock_are_handed_back_before_the_runner_ends(
+    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+) -> None:
+    runner = services.runner(MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=0)
+    ids = two_in_hand(admin, "good")
+    for locker, job_id in zip(lockers, ids, strict=True):
+        locker.execute(LOCK, [job_id])
+
+    runner.send(signal.SIGTERM)
+    entangle(admin, lockers, ids)
+
+    assert runner.wait() == 0
+    assert was_ended(runner)
+    rows = [Jobs(admin).get(job_id) for job_id in ids]
+    assert [(row["status"], row["attempt"], row["errors"]) for row in rows] == [
+        ("pending", 0, []),
+        ("pending", 0, []),
+    ]

@@ -1,0 +1,274 @@
+"""The database lives, and can not do what it is asked: full, read-only, crowded, locked."""
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+
+from helpers import LOGINS, Jobs, login_url, wait_for
+from jobrunner import database, embedded, migrations
+from processes import System, system
+from web_server import Answer, WebServer
+
+pytestmark = pytest.mark.process
+
+LIMIT_SECONDS = 10
+SLOTS = 35
+# All but three that are kept for superusers, and the test's own.
+CROWD = SLOTS - 3 - 1
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
+    """A server that a test may spoil, with the logins of a deployment."""
+    options = {"fsync": "off", "max_connections": str(SLOTS)}
+    server = embedded.Server(tmp_path / "postgres", options=options)
+    with database.connect(server.start()) as connection:
+        migrations.migrate(connection)
+        for login, roles in LOGINS.items():
+            connection.execute(f"create role {login} login password '{login}'")
+            connection.execute(f"grant {', '.join(roles)} to {login}")
+            connection.execute(f"alter role {login} set role {roles[0]}")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
+    with system(login_url(own_server.url, "runner_login"), tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def web(own_server: embedded.Server) -> Iterator[WebServer]:
+    with WebServer(login_url(own_server.url, "web_login"), WEB_CONCURRENCY="1") as server:
+        yield server
+
+
+@pytest.fixture
+def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        yield connection
+
+
+def submit(web: WebServer, text: str = "good") -> str:
+    answer = web.predict(text=text)
+    assert answer.status == 202
+    return str(answer.json["job_id"])
+
+
+def is_told_to_come_back(answer: Answer) -> bool:
+    """Whether it is a 503 as it should be, and not a 500 or a 202."""
+    assert answer.status in (202, 503)
+    assert answer.status == 202 or answer.headers["Content-Type"] == "application/problem+json"
+    return answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
+
+
+def completed_at_first(jobs: Jobs, job_id: str) -> bool:
+    row = jobs.wait(job_id, "completed")
+    return (row["attempt"], row["errors"]) == (1, [])
+
+
+# The disk is full.
+
+
+@pytest.fixture
+def tiny_disk(
+    own_server: embedded.Server, admin: psycopg.Connection[Any], tmp_path: Path
+) -> Iterator[Path]:
+    """A disk of 1 MiB for the table ``job``, of which some pages are free."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a tiny disk")
+    try:
+        data = own_server.data.stat()
+        os.chown(place, data.st_uid, data.st_gid)
+        admin.execute(f"create tablespace tiny location '{place}'")
+        admin.execute("alter table job set tablespace tiny")
+        yield place
+        own_server.stop()
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture
+def reader(own_server: embedded.Server, tiny_disk: Path) -> Iterator[None]:
+    """A transaction that may yet want to see every old row: their space is not used again."""
+    with psycopg.connect(own_server.url) as connection:
+        connection.execute("set transaction isolation level repeatable read")
+        connection.execute("select from job")
+        yield
+
+
+def fill(admin: psycopg.Connection[Any]) -> None:
+    """Insert what nobody will claim, until not even a short row fits."""
+    query = "insert into job (model, input) values ('filler', jsonb_build_object('text', %s::text))"
+    for size in (8000, 1000, 100, 1):
+        try:
+            while True:
+                admin.execute(query, [secrets.token_hex(size)])
+        except psycopg.errors.DiskFull:
+            continue
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_full_disk_is_a_503_and_outcomes_wait_until_there_is_space(
+    services: System, web: WebServer, admin: psycopg.Connection[Any], tiny_disk: Path
+) -> None:
+    runner = services.runner(MOCK_DELAY_SECONDS=1)
+    admin.execute("insert into model (name) values ('filler')")
+    jobs = Jobs(admin)
+    held = [submit(web), submit(web)]
+    for job_id in held:
+        jobs.wait(job_id, "processing")
+
+    fill(admin)
+
+    assert is_told_to_come_back(web.predict(text=secrets.token_hex(4000)))
+    lost = wait_for(lambda: runner.lines("database_lost"), "the outcomes can not be written")
+    assert "extend" in runner.log
+    assert {jobs.status(job_id) for job_id in held} == {"processing"}
+    before = monotonic()
+    wait_for(lambda: monotonic() > before + 2, "it has tried again and again")
+    assert web.send("GET", f"/jobs/{held[0]}").status == 200
+
+    subprocess.run(["mount", "-o", "remount,size=16m", tiny_disk], check=True)
+
+    assert lost
+    assert all(completed_at_first(jobs, job_id) for job_id in held)
+    assert completed_at_first(jobs, submit(web, secrets.token_hex(4000)))
+    assert len(runner.lines("claimed")) == 3
+
+
+# All connections are taken.
+
+
+def test_a_web_that_is_crowded_out_says_503_and_is_back_when_there_is_room(
+    web: WebServer, admin: psycopg.Connection[Any], own_server: embedded.Server
+) -> None:
+    submit(web)
+    with ExitStack() as crowd:
+        push_out(admin, own_server, crowd)
+        with ThreadPoolExecutor(20) as clients:
+            began = monotonic()
+            refused = list(clients.map(lambda _: web.predict(), range(20)))
+        assert monotonic() - began < LIMIT_SECONDS
+        assert all(is_told_to_come_back(answer) for answer in refused)
+        assert web.send("GET", "/readyz").status == 503
+
+    wait_for(lambda: web.predict().status == 202, "it is back", 5)
+    assert Jobs(admin).count() == 2
+
+
+def test_a_runner_that_is_crowded_out_keeps_its_outcome_and_comes_back(
+    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server
+) -> None:
+    runner = services.runner(MOCK_DELAY_SECONDS=3)
+    jobs = Jobs(admin)
+    job_id = str(jobs.add())
+    jobs.wait(job_id, "processing")
+    started = monotonic()
+
+    with ExitStack() as crowd:
+        push_out(admin, own_server, crowd)
+        assert jobs.status(job_id) == "processing"
+        wait_for(lambda: monotonic() > started + 4, "the job is done and can not be told")
+        assert jobs.status(job_id) == "processing"
+        assert len(runner.lines("database_lost")) > len(runner.lines("database_back"))
+
+    assert completed_at_first(jobs, job_id)
+    assert len(runner.lines("claimed")) == 1
+    wait_for(lambda: admin.execute("select from runner where has_lock").rowcount, "it listens")
+
+
+def push_out(admin: psycopg.Connection[Any], server: embedded.Server, crowd: ExitStack) -> None:
+    """Take every connection there is, those of the services too, until the block ends."""
+    url = login_url(server.url, "janitor_login")
+    terminate = """
+        select pg_terminate_backend(pid, 1000)
+        from pg_stat_activity
+        where application_name like 'jobrunner %'
+    """
+    taken = 0
+
+    def all_are_taken() -> bool:
+        nonlocal taken
+        try:
+            while taken < CROWD:
+                crowd.enter_context(psycopg.connect(url))
+                taken += 1
+        except psycopg.OperationalError:
+            admin.execute(terminate)
+        return taken == CROWD
+
+    wait_for(all_are_taken, "nobody else gets in")
+
+
+# Nothing may be written.
+
+
+@pytest.mark.xfail(strict=True, reason="the pool keeps a session that may only read")
+@pytest.mark.parametrize("whose", ["database jobrunner", "role web_login"])
+def test_sessions_that_began_while_nothing_might_be_written_do_not_stay_so(
+    web: WebServer, admin: psycopg.Connection[Any], whose: str
+) -> None:
+    submit(web)
+    admin.execute("set default_transaction_read_only = off")
+    admin.execute(f"alter {whose} set default_transaction_read_only = on")
+    admin.execute(
+        "select pg_terminate_backend(pid, 1000) from pg_stat_activity where pid <> pg_backend_pid()"
+        " and backend_type = 'client backend'"
+    )
+    wait_for(lambda: is_told_to_come_back(web.predict()), "the web says 503")
+    assert web.send("GET", "/jobs").status == 200
+
+    admin.execute(f"alter {whose} reset default_transaction_read_only")
+
+    # More than there are connections: each must have been replaced.
+    wait_for(lambda: web.predict().status == 202, "the web takes jobs again", 5)
+    with ThreadPoolExecutor(20) as clients:
+        answers = list(clients.map(lambda _: web.predict().status, range(40)))
+    assert set(answers) == {202}
+
+
+# A table is locked for longer than anybody waits.
+
+
+def test_a_lock_that_outlasts_every_statement_loses_no_job_no_runner_and_accepts_nothing(
+    services: System, web: WebServer, admin: psycopg.Connection[Any], own_server: embedded.Server
+) -> None:
+    runners = [services.runner("--workers", "2", MOCK_DELAY_SECONDS=1) for _ in "ab"]
+    jobs = Jobs(admin)
+    accepted = [submit(web) for _ in range(4)]
+    wait_for(lambda: jobs.count("processing") == 4, "all are at work")
+
+    with psycopg.connect(own_server.url) as locker, ThreadPoolExecutor(12) as clients:
+        locker.execute("lock table job in access exclusive mode")
+        locked = monotonic()
+        refused = list(clients.map(lambda _: timed_predict(web), range(24)))
+        wait_for(lambda: all(runner.lines("database_lost") for runner in runners), "both gave up")
+        assert monotonic() - locked > 8
+
+    assert all(is_told_to_come_back(answer) for answer, _ in refused)
+    assert max(seconds for _, seconds in refused) < LIMIT_SECONDS
+    assert all(completed_at_first(jobs, job_id) for job_id in accepted)
+    assert completed_at_first(jobs, submit(web))
+    assert jobs.count() == 5
+    wait_for(lambda: all(runner.lines("database_back") for runner in runners), "both are back")
+    for runner in runners:
+        assert runner.lines("runner_lost") == runner.lines("found_dead") == []
+
+
+def timed_predict(web: WebServer) -> tuple[Answer, float]:
+    began = monotonic()
+    return web.predict(), monotonic() - began

@@ -1,0 +1,74 @@
+"""Every connection of the web and of the runner is ended, all at once, again and again."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from helpers import LOGINS, Jobs, login_url, wait_for
+from jobrunner import database, embedded, migrations
+from processes import Load, System, system
+
+pytestmark = pytest.mark.process
+
+ROUNDS = 20
+TERMINATE = """
+    select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'jobrunner %'
+"""
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
+    server = embedded.Server(tmp_path / "postgres", options={"fsync": "off"})
+    with database.connect(server.start()) as connection:
+        migrations.migrate(connection)
+        for login, roles in LOGINS.items():
+            connection.execute(f"create role {login} login password '{login}'")
+            connection.execute(f"grant {', '.join(roles)} to {login}")
+            connection.execute(f"alter role {login} set role {roles[0]}")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
+    with system(login_url(own_server.url, "runner_login"), tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        yield connection
+
+
+def test_however_often_all_connections_end_no_accepted_job_is_lost_or_started_twice(
+    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server
+) -> None:
+    runner = services.runner("--workers", "4", MOCK_DELAY_SECONDS=0.1)
+    web = services.web(login_url(own_server.url, "web_login"))
+    jobs = Jobs(admin)
+
+    with Load(web, clients=2, pause=0.1) as load:
+        for _ in range(ROUNDS):
+            seen, done = len(load.accepted), jobs.count("completed")
+            wait_for(more_than(seen, lambda: len(load.accepted)), "jobs are accepted again")
+            wait_for(more_than(done, lambda: jobs.count("completed")), "jobs are completed again")
+            assert admin.execute(TERMINATE).rowcount >= 3
+        wait_for(lambda: len(load.accepted) > 40, "there were enough")
+
+    wait_for(lambda: jobs.count("completed") == jobs.count(), "all are completed", 30)
+    assert {post.status for post in load.posted} <= {202, 503}
+    rows = admin.execute("select id::text, attempt, errors from job").fetchall()
+    assert {row[0] for row in rows} >= set(load.accepted)
+    assert {str(row[1:]) for row in rows} == {"(1, [])"}
+    started = [line["job_id"] for line in runner.lines("claimed")]
+    assert len(started) == len(set(started))
+    assert len(runner.lines("database_back")) > ROUNDS / 2
+    assert runner.lines("found_dead") == []
+
+
+def more_than(count: int, counted: Callable[[], int]) -> Callable[[], bool]:
+    return lambda: counted() > count
