@@ -18,17 +18,21 @@ MAX_PAUSE_SECONDS = 1.0
 # A try takes up to 3 s in which the runner does nothing else, and it can poll meanwhile.
 MAX_LISTENER_PAUSE_SECONDS = 30.0
 
-# The keepalives are the server's: a host that vanished must not hold its lock for hours.
+# These limits are the server's: a host that vanished must not hold its lock for hours. (While
+# something is under way to it, no keepalives are sent, but the same thing again and again.)
 LISTEN = """
     set tcp_keepalives_idle = 4;
     set tcp_keepalives_interval = 2;
     set tcp_keepalives_count = 3;
+    set tcp_user_timeout = 10000;
     listen job_submitted;
     listen runner_stop_requested;
     listen cancel_requested
 """
 # It would be told of nothing, and its lock would stay with the pooler.
 POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
+ANSWER_SECONDS = 3.0
+PROBE = "select"
 HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 
 
@@ -121,23 +125,34 @@ class Listener:
         except psycopg.Error as error:
             self.lose()
             raise DatabaseUnavailable(first_line(error)) from None
+        connection.answer_seconds = ANSWER_SECONDS
         self._connection = connection
         self._link.works()
-        self.take_lock()
+        self.keep_lock()
 
     def retry_soon(self) -> None:
         """Try again soon: the database has just come back."""
         self._link.works()
 
-    def take_lock(self) -> None:
-        """Take the lock, unless a lost connection of ours still holds it on the server."""
-        if self._connection is None or self.holds_lock:
+    def keep_lock(self) -> None:
+        """Make sure of the connection, and of the lock.
+
+        A lost connection of ours may still hold it on the server. What stands between may go
+        on acknowledging a connection that leads nowhere: only an answer proves it.
+
+        :raises DatabaseUnavailable: when there is none; the connection is closed then.
+        """
+        if self._connection is None:
             return
         try:
-            row = self._connection.execute(HOLD_LOCK, [self._runner]).fetchone()
-            self.holds_lock = bool(row and row[0])
-        except psycopg.Error:
+            if self.holds_lock:
+                self._connection.execute(PROBE)
+            else:
+                row = self._connection.execute(HOLD_LOCK, [self._runner]).fetchone()
+                self.holds_lock = bool(row and row[0])
+        except psycopg.Error as error:
             self.lose()
+            raise DatabaseUnavailable(first_line(error)) from None
 
     def hear(self) -> list[tuple[str, str]]:
         """Take the notifications that have arrived, as (channel, payload).

@@ -1,6 +1,7 @@
 """What comes of an attempt: a result or a failure, judged before anything is written."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MAX_MESSAGE = 1000
 MAX_PLACE = 100
+# What jsonb can't keep, and would quote in the server's log: as JSON writes it, not a
+# backslash that happens to stand before u0000.
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def judge(job: Job, message: dict[str, Any], max_result_bytes: int) -> Outcome:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
         return Outcome(job, 0, failure=invalid_output(f"{place}: {fault['msg']}"))
+    except RecursionError:
+        return Outcome(job, 0, failure=invalid_output("the result is nested too deeply"))
     except ValueError as error:
         return Outcome(job, 0, failure=invalid_output(str(error)))
 
@@ -108,24 +114,12 @@ def _accepted(job: Job, result: Any, max_result_bytes: int) -> str:
         raise ValueError("the model gave no result")
     if result_type := RESULT_TYPES.get(job.model):
         result_type.model_validate(result)
-    if _holds_nul(result):
-        raise ValueError("the result holds the character NUL")
     text = json.dumps(result, ensure_ascii=False)
+    if NUL.search(text):
+        raise ValueError("the result holds the character NUL")
     if len(text.encode()) > max_result_bytes:
         raise ValueError(f"the result is larger than {max_result_bytes} bytes")
     return text
-
-
-def _holds_nul(value: Any) -> bool:
-    """Whether a string in it is one that jsonb can't keep, and would quote in its log."""
-    match value:
-        case str():
-            return "\0" in value
-        case list():
-            return any(map(_holds_nul, value))
-        case dict():
-            return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
-    return False
 
 
 def clean(message: str) -> str:

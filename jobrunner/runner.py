@@ -89,6 +89,7 @@ class Runner:
         self._stops_heard = 0
         self._stop_by: float | None = None
         self._away_since: float | None = None
+        self._away_because: str | None = None
 
     def run(self) -> None:
         """Work until asked to stop, or until the queue is empty where it drains.
@@ -211,11 +212,13 @@ class Runner:
     # The database, lost and found
 
     def _lose(self, error: Exception) -> None:
-        """Close the connection and say so once; what is in hand stays in hand."""
+        """Close the connection and say why, once a reason; what is in hand stays in hand."""
         self._link.lose()
+        reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
         if self._away_since is None:
             self._away_since = monotonic()
-            reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
+        if reason != self._away_because:
+            self._away_because = reason
             lost = isinstance(error, (*Lost, DatabaseUnavailable))
             move = "database_lost" if lost else "database_refused"
             log.warning(move, runner=self.id, reason=reason)
@@ -225,7 +228,7 @@ class Runner:
         self._release_unknown(connection)
         away = monotonic() - (self._away_since or 0.0)
         log.info("database_back", runner=self.id, seconds=away)
-        self._away_since = None
+        self._away_since = self._away_because = None
         self._judge.lose_contact()
         self._listener.retry_soon()
         self._times = Timetable(clean=self._times.clean)
@@ -286,7 +289,7 @@ class Runner:
         if monotonic() < self._times.beat:
             return
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
-        self._listener.take_lock()
+        self._check_listener()
         if self._workers.ready and not self._model_is_known:
             heartbeat.register_model(connection, self._model)
             self._model_is_known = True
@@ -296,6 +299,14 @@ class Runner:
             self._start_anew(connection)
         elif answer.stop:
             self._note_stop(2 if answer.now else 1)
+
+    def _check_listener(self) -> None:
+        try:
+            self._listener.keep_lock()
+            # A notification that came with the answer wakes nobody.
+            self._times.look = 0.0
+        except DatabaseUnavailable as error:
+            self._lose_listener(error)
 
     def _pulse(self) -> Pulse:
         return Pulse(

@@ -1,5 +1,7 @@
 """How connections are served: no client keeps others waiting by what it does not do."""
 
+import errno
+import logging
 import os
 import re
 import socket
@@ -9,10 +11,13 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import pytest
 
+from helpers import login_url, wait_for
 from web import loads
+from web.connections import Worker
 from web_server import Answer, WebServer
 
 pytestmark = pytest.mark.process
@@ -117,6 +122,54 @@ def test_a_refused_upload_has_its_answer_before_the_end(connections: Connections
     connection = connections.open(head + b"Content-Length: 2000000\r\n\r\n" + b"x" * 300_000)
 
     assert read(connection).status == 413
+
+
+def test_a_body_that_nobody_wants_and_that_never_comes_is_not_waited_for(
+    connections: Connections, gunicorn: WebServer
+) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+    connection = connections.open(head + b"Content-Length: 1000\r\n\r\n")
+    assert read(connection).status == 415
+
+    # The end comes after the pause for a client that is still sending, not after 7 s of them.
+    started = monotonic()
+    assert connection.recv(1) == b""
+    assert monotonic() - started < 4
+
+
+def test_who_comes_while_it_stops_is_refused_and_not_left_to_wait(owner_url: str) -> None:
+    with WebServer(login_url(owner_url, "web_login")) as web:
+        address = ("127.0.0.1", web.port)
+        with socket.create_connection(address) as busy:
+            busy.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                         b"Content-Type: application/json\r\n\r\n")  # fmt: skip
+            wait_for(lambda: any(accepted(pid, web.port) for pid in web.workers()), "it is served")
+            web.process.terminate()
+
+            wait_for(lambda: refused(address), "who comes is refused", 4)
+            assert web.process.poll() is None  # for the one that is being served
+
+
+def refused(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+        return False
+    except ConnectionRefusedError:
+        return True
+
+
+def test_a_process_without_a_file_descriptor_left_goes_on() -> None:
+    class Full:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    worker = Worker.__new__(Worker)
+    worker.age, worker.nr_conns, worker.log = 1, 0, logging.getLogger("test")
+
+    worker.accept(cast("socket.socket", Full()))
+
+    assert worker.nr_conns == 0
+    loads.loads.clear(1)
 
 
 def test_clients_that_send_a_byte_now_and_then_are_cut_off(connections: Connections) -> None:

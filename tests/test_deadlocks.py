@@ -133,6 +133,7 @@ def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
         row = Jobs(admin).wait(job_id, "failed")
         assert [error["code"] for error in row["errors"]] == ["timeout"]
     assert was_ended(runner)
+    assert len(runner.lines("claimed")) == 2
 
 
 def test_jobs_whose_return_met_a_deadlock_are_handed_back_before_the_runner_ends(

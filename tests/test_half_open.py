@@ -183,7 +183,6 @@ def test_a_half_open_listener_is_replaced_and_hears_again(
     assert ran_once(admin, *runners)
 
 
-@pytest.mark.xfail(strict=True, reason="the server has no tcp_user_timeout: it tries for 15 min")
 def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seconds(
     services: System, admin: psycopg.Connection[Any]
 ) -> None:

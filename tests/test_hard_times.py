@@ -217,7 +217,6 @@ def push_out(admin: psycopg.Connection[Any], server: embedded.Server, crowd: Exi
 # Nothing may be written.
 
 
-@pytest.mark.xfail(strict=True, reason="the pool keeps a session that may only read")
 @pytest.mark.parametrize("whose", ["database jobrunner", "role web_login"])
 def test_sessions_that_began_while_nothing_might_be_written_do_not_stay_so(
     web: WebServer, admin: psycopg.Connection[Any], whose: str

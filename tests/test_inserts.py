@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
-from web.database import Database
+from web.database import BoundedConnection, Database
 from web.errors import DatabaseUnavailable
 from web.inserts import Inserts, Row
 
@@ -112,6 +112,64 @@ def test_a_row_that_the_database_refuses_does_not_spoil_the_others(
     assert jobs.get(good.result())["input"] == {"text": "good"}
     assert jobs.get(other.result())["input"] == {"text": "good as well"}
     assert jobs.count() == 3
+
+
+def test_when_the_database_goes_away_the_rest_of_a_refused_group_is_not_tried(
+    inserts: Inserts,
+    threads: ThreadPoolExecutor,
+    held: psycopg.Connection[Any],
+    jobs: Jobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[int] = []
+
+    def refuse_then_vanish(rows: list[Row]) -> None:
+        tries.append(len(rows))
+        if len(rows) == 8:
+            raise psycopg.errors.CheckViolation
+        raise DatabaseUnavailable
+
+    held.execute("lock table job in share mode")
+    first = threads.submit(inserts.insert, row("the first"))
+    wait_for(lambda: inserts._busy, "an insert is under way")
+    group = [threads.submit(inserts.insert, row(str(number))) for number in range(8)]
+    wait_for(lambda: len(inserts._waiting) == 8, "the others wait")
+    monkeypatch.setattr(inserts, "_execute", refuse_then_vanish)
+    held.rollback()
+
+    assert first.result()
+    for future in group:
+        with pytest.raises(DatabaseUnavailable):
+            future.result()
+    assert tries == [8, 4]
+
+
+def test_what_begins_after_we_have_given_up_inserts_nothing_and_is_told_so(
+    inserts: Inserts, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedConnection, "until", 0.0)
+
+    with pytest.raises(DatabaseUnavailable):
+        inserts.insert(row("too late"))
+
+    assert jobs.count() == 0
+
+
+def test_a_connection_whose_server_has_set_its_clock_asks_for_it_anew(
+    inserts: Inserts, jobs: Jobs
+) -> None:
+    for _ in range(8):
+        with inserts._database.connection() as connection:
+            connection.clock_lead -= 3600
+
+    outcomes = []
+    for number in range(20):
+        try:
+            outcomes.append(inserts.insert(row(str(number))))
+        except DatabaseUnavailable:
+            continue
+
+    assert jobs.count() == len(outcomes) >= 12
 
 
 def test_who_waits_too_long_is_told_so_and_not_inserted(

@@ -1,7 +1,6 @@
 """The database comes and goes: runner and web come back by themselves, and nothing is lost."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,7 +24,7 @@ TERMINATE = """
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
     """A server that a test may stop and spoil."""
-    options = {"fsync": "off", "max_connections": "25"}
+    options = {"fsync": "off"}
     server = embedded.Server(tmp_path / "postgres", options=options)
     with database.connect(server.start()) as connection:
         migrations.migrate(connection)
@@ -86,7 +85,7 @@ def test_a_database_that_is_read_only_for_a_while_is_waited_for(
     wait_for(lambda: jobs.count("processing"), "a job is being processed")
 
     read_only(admin, "on")
-    wait_for(lambda: runner.lines("database_lost"), "the runner can not write")
+    wait_for(lambda: runner.lines("database_refused"), "the runner can not write")
     refused = wait_for(lambda: web.submit("good")[0] == 503, "the web says 503")
     read_only(admin, "off")
 
@@ -101,25 +100,6 @@ def read_only(admin: psycopg.Connection[Any], state: str) -> None:
     admin.execute("set default_transaction_read_only = off")
     admin.execute(f"alter system set default_transaction_read_only = {state}")  # type: ignore[arg-type]
     admin.execute("select pg_reload_conf()")
-
-
-def test_a_runner_gets_back_in_when_there_are_connection_slots_again(
-    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server
-) -> None:
-    runner = services.runner(MOCK_DELAY_SECONDS=0)
-    with ExitStack() as crowd:
-        admin.execute(TERMINATE, ["jobrunner %"])
-        for _ in range(25):
-            try:
-                crowd.enter_context(psycopg.connect(own_server.url))
-            except psycopg.OperationalError:
-                break
-        admin.execute(TERMINATE, ["jobrunner %"])
-        add(admin, 3)
-        wait_for(lambda: runner.lines("database_lost"), "the runner is out")
-        assert Jobs(admin).count("pending") == 3
-
-    wait_for(lambda: Jobs(admin).count("completed") == 3, "it is back")
 
 
 def test_an_outage_longer_than_the_rule_of_death_makes_no_runner_dead(

@@ -102,7 +102,6 @@ def test_a_swallowed_connection_for_statements_is_replaced_and_the_job_in_hand_c
     assert len(runner.lines("claimed")) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="nothing is ever asked on the listener's connection")
 def test_a_swallowed_listener_is_replaced_and_hears_again(
     services: System, admin: psycopg.Connection[Any], own_server: embedded.Server, proxy: Proxy
 ) -> None:

@@ -214,6 +214,30 @@ def test_a_message_is_cut_and_cleaned_before_it_is_stored(message: dict[str, obj
     stored.encode()  # raises where it is no Unicode
 
 
+@pytest.mark.parametrize("depth", [450, 900, 20_000])
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_a_result_that_is_nested_deeply_costs_that_attempt_at_most(depth: int, kind: str) -> None:
+    result: object = "x"
+    for _ in range(depth):
+        result = [result] if kind == "list" else {"in": result}
+
+    outcome = judge(a_job("x", "deep"), {"seconds": 1.0, "result": result}, 1_000_000)
+
+    assert code(outcome) in (None, "invalid_output")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a\0b", "invalid_output"), ("\\\0", "invalid_output"),
+                           ("a\\u0000b", None), ("\\\\u0000", None)],
+)  # fmt: skip
+def test_the_character_nul_is_refused_and_what_looks_like_it_is_not(
+    text: str, expected: str | None
+) -> None:
+    outcome = judge(a_job("x", "other"), {"seconds": 1.0, "result": {text: text}}, 10_000)
+
+    assert code(outcome) == expected
+
+
 def test_a_machine_that_can_start_no_process_is_tried_again_later(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

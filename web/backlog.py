@@ -117,6 +117,9 @@ class Backlog:
         if self._lock.acquire(timeout=0 if good else LOOK_SECONDS):
             try:
                 return self._look()
+            except DatabaseUnavailable:
+                if not good:
+                    raise
             finally:
                 self._lock.release()
         if old and good:

@@ -7,6 +7,7 @@ by what it does not do: the head of a request has a deadline, and a connection i
 its own thread, since closing may mean to wait for the client.
 """
 
+import errno
 import select
 import socket
 from concurrent.futures import Future
@@ -15,7 +16,11 @@ from typing import Any
 
 from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
+    _DEFER,
+    TConn,
+    ThreadWorker,
+)
 
 from web.deadlines import deadlines
 from web.loads import loads
@@ -30,8 +35,14 @@ PAUSE_MILLISECONDS = 200
 # From the first byte that is waited for to the last of the head.
 HEAD_SECONDS = 10.0
 
-# For the rest of a body that the app did not want to read, when the connection is to end.
+# For the rest of a body that the app did not want to read.
 DRAIN_SECONDS = 0.05
+# For a client that is still sending, to read its answer before the connection is closed.
+LINGER_SECONDS = 1.0
+
+# What accept() says when the process or the machine is at its limit: it will pass.
+AT_THE_LIMIT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+LIMIT_SECONDS = 0.05
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -43,7 +54,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             if self.nr_conns <= loads.least():
                 break
             sleep(COURTESY_SECONDS)
-        super().accept(listener)
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in AT_THE_LIMIT:
+                raise
+            self.log.warning("no connection can be accepted: %s", error.strerror)
+            sleep(LIMIT_SECONDS)
         loads.set(self.age, self.nr_conns)
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -51,8 +68,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().set_accept_enabled(enabled)
         if enabled:
             loads.set(self.age, self.nr_conns)
-        else:
-            loads.clear(self.age)
+            return
+        loads.clear(self.age)
+        if not self.alive:
+            self._close_listeners()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Do what there is to do in the main thread."""
@@ -62,6 +81,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: TConn) -> object:
         """Serve a connection for as long as its client goes on; in a thread of the pool."""
+        if not (conn.initialized or conn.data_ready):
+            conn.data_ready = readable(conn.sock, PAUSE_MILLISECONDS)
+            if not conn.data_ready:
+                return _DEFER
         kept = self._serve(conn)
         while kept is True and self._goes_on(conn):
             kept = self._serve(conn)
@@ -86,6 +109,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Cut the connections whose time is over; gunicorn calls this about every second."""
         super().murder_pending()
         deadlines.enforce()
+
+    def _close_listeners(self) -> None:
+        """Serve who is waiting already; who comes now is refused, not left to wait."""
+        for listener in self.sockets:
+            before = -1
+            while self.nr_conns != before:
+                before = self.nr_conns
+                super().accept(listener)
+            listener.close()
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Whether the connection can go on: a body that was not wanted is not waited for."""
+        if not keepalive:
+            return False
+        return bool(conn.parser.finish_body(deadline=monotonic() + DRAIN_SECONDS))
 
     def _serve(self, conn: TConn) -> object:
         deadlines.set(conn.sock, HEAD_SECONDS)
@@ -114,7 +152,7 @@ def close(conn: TConn) -> None:
     if _took_all(conn):
         util.close(conn.sock)
     else:
-        util.close_graceful(conn.sock)
+        util.close_graceful(conn.sock, LINGER_SECONDS)
 
 
 def readable(sock: socket.socket, milliseconds: int) -> bool:

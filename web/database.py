@@ -8,6 +8,7 @@ counts as unavailable.
 import select
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.waiting import Ready, Wait
 from psycopg_pool import ConnectionPool
 
+from web import budget
 from web.errors import DatabaseUnavailable, SchemaMissing
 
 POOL_CONNECTIONS = 8
@@ -24,7 +26,8 @@ POOL_CONNECTIONS = 8
 PREPARE_AFTER = 2
 POOL_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
-# Before we give up, the server does: what it has ended will not be committed later.
+# Before we give up, the server does: what it has ended will not be committed later. (A server
+# that is frozen begins to count when it thaws: see ``Connection.until``.)
 STATEMENT_TIMEOUT = "set statement_timeout = '4s'"
 # The pool doubles its pause with each failed try. Giving up soon makes the next request try
 # at once, so that the service is back a moment after the database.
@@ -43,7 +46,12 @@ DEFAULTS: dict[str, Any] = {
     "application_name": "jobrunner web",
 }
 
-WHO_AND_WHERE = "select current_user, pg_backend_pid()"
+WHO_WHERE_AND_WHEN = """
+    select
+        current_user,
+        pg_backend_pid(),
+        extract(epoch from clock_timestamp())::float8
+"""
 POOLED = "through a pooler the login has to act by itself: alter role <login> set role job_web"
 ACT_AS_WEB = "set role job_web"
 
@@ -59,9 +67,23 @@ T = TypeVar("T")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed if an answer takes longer than ANSWER_SECONDS."""
+    """A connection that is closed if an answer takes longer than ANSWER_SECONDS.
+
+    Nor does it wait past ``give_up_at``, by the monotonic clock.
+    """
 
     used_at = 0.0
+    give_up_at = inf
+    # What the server's clock, in seconds since the epoch, is ahead of our monotonic one.
+    clock_lead = 0.0
+
+    @property
+    def until(self) -> float:
+        """When we shall have given up a statement that is sent now, by the server's clock.
+
+        A statement that begins later, since the server was frozen, must do nothing.
+        """
+        return self.clock_lead + min(monotonic() + ANSWER_SECONDS, self.give_up_at)
 
     def wait(
         self,
@@ -69,7 +91,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         interval: float = 0.1,
         timeout: float | None = None,
     ) -> T:
-        deadline = monotonic() + ANSWER_SECONDS
+        deadline = min(monotonic() + ANSWER_SECONDS, self.give_up_at)
         return super().wait(self._bounded(gen, deadline), interval, timeout)
 
     def _bounded(
@@ -117,6 +139,10 @@ class Database:
             connection = self._take()
             try:
                 yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                # The session may stay so when the server has changed its mind.
+                connection.close()
+                raise
             finally:
                 connection.used_at = monotonic()
                 self._pool.putconn(connection)
@@ -137,9 +163,10 @@ class Database:
     def _take(self) -> BoundedConnection:
         """Take a connection that was not closed by the server while it lay in the pool."""
         self._pool.open()
-        deadline = monotonic() + POOL_SECONDS
+        deadline = monotonic() + min(POOL_SECONDS, budget.remaining())
         while True:
             connection = self._pool.getconn(deadline - monotonic())
+            connection.give_up_at = monotonic() + budget.remaining()
             if monotonic() < connection.used_at + TRUST_SECONDS or not was_closed(connection):
                 return connection
             connection.close()
@@ -147,7 +174,9 @@ class Database:
 
     def _configure(self, connection: BoundedConnection) -> None:
         try:
-            [(user, pid)] = connection.execute(WHO_AND_WHERE).fetchall()
+            connection.give_up_at = inf
+            [(user, pid, now)] = connection.execute(WHO_WHERE_AND_WHEN).fetchall()
+            connection.clock_lead = now - monotonic()
             # A pooler answers with a process id of its own; its sessions are shared.
             pooled = pid != connection.info.backend_pid
             if pooled and user != "job_web":

@@ -29,7 +29,7 @@ class Deadlines:
         An answer can still be written.
         """
         now = monotonic()
-        for sock, end in list(self._ends.items()):
+        for sock, end in self._ends.copy().items():
             if now > end:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RD)

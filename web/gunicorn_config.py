@@ -1,6 +1,7 @@
 """How gunicorn serves the web: ``gunicorn -c python:web.gunicorn_config 'web:create_app()'``."""
 
 import os
+import resource
 import socket
 import struct
 from typing import Any
@@ -66,6 +67,16 @@ _STALL_SECONDS = 10
 
 # A client that connects and says nothing is the kernel's for so long (Linux only), not ours.
 _SILENT_SECONDS = 5
+
+_OPEN_FILES = 4096
+
+
+def on_starting(_server: Any) -> None:
+    """Allow as many open files as we may: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def post_worker_init(worker: Any) -> None:

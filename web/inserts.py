@@ -6,20 +6,25 @@ So a busy web costs the database less a job, and a lone request waits for nobody
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import chain
 from threading import Lock
+from time import monotonic
 from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
 from flask import current_app
 
+from web import budget
 from web.database import Database
 from web.errors import DatabaseUnavailable
 
 GROUP_ROWS = 100
 
-# With the limits in database.py, a request has its answer within 10 s whatever happens.
 TURN_SECONDS = 1.5
+# What a group that was refused may take to be inserted in parts.
+PARTS_SECONDS = 3.0
 
 # The rows come back with what they hold: nothing promises their order.
 INSERT_JOBS = """
@@ -35,6 +40,7 @@ INSERT_JOBS = """
         %(priorities)s::smallint[],
         %(max_attempts)s::smallint[]
     ) as row (model, text, priority, max_attempts)
+    where (select clock_timestamp() < to_timestamp(%(until)s))
     returning
         id,
         model,
@@ -109,13 +115,15 @@ class Inserts:
 
     def _wait(self, entry: Entry) -> None:
         """Wait until the entry has its result, or its thread is to insert a group."""
-        if entry.turn.acquire(timeout=TURN_SECONDS):
+        if entry.turn.acquire(timeout=min(TURN_SECONDS, budget.remaining())):
             return
         with self._lock:
             if entry in self._waiting:
                 self._waiting.remove(entry)
                 raise DatabaseUnavailable
-        entry.turn.acquire()
+        # It is being inserted by another thread, which may have more time than this one.
+        if not entry.turn.acquire(timeout=budget.remaining()):
+            raise DatabaseUnavailable
 
     def _hand_over(self, group: list[Entry]) -> None:
         """Let the next group go, and those of the last one know their results."""
@@ -129,20 +137,27 @@ class Inserts:
             entry.turn.release()
 
     def _insert(self, group: list[Entry]) -> None:
-        """Insert a group. If the database refuses it, one row must not spoil the others."""
-        try:
-            ids = self._execute([entry.row for entry in group])
-            for entry in group:
-                entry.id = ids[entry.row].pop()
-        except psycopg.Error as error:
-            if len(group) == 1:
-                group[0].error = error
-            else:
-                for entry in group:
-                    self._insert([entry])
-        except Exception as error:
-            for entry in group:
-                entry.error = error
+        """Insert a group; if the database refuses it, in parts: one must not spoil the others."""
+        parts, deadline = [group], monotonic() + PARTS_SECONDS
+        while parts:
+            part = parts.pop()
+            try:
+                self._insert_part(part)
+            except DatabaseUnavailable as error:
+                # It will not do the rest either, and everybody waits.
+                _fail([*part, *chain.from_iterable(parts)], error)
+                return
+            except Exception as error:
+                middle = len(part) // 2
+                if middle and monotonic() < deadline and isinstance(error, psycopg.Error):
+                    parts += [part[:middle], part[middle:]]
+                else:
+                    _fail(part, error)
+
+    def _insert_part(self, part: list[Entry]) -> None:
+        ids = self._execute([entry.row for entry in part])
+        for entry in part:
+            entry.id = ids[entry.row].pop()
 
     def _execute(self, rows: list[Row]) -> dict[Row, list[UUID]]:
         models, texts, priorities, max_attempts = zip(*rows, strict=True)
@@ -154,9 +169,19 @@ class Inserts:
         }
         ids: dict[Row, list[UUID]] = defaultdict(list)
         with self._database.connection() as connection:
-            for job_id, *fields in connection.execute(INSERT_JOBS, parameters):
+            inserted = connection.execute(INSERT_JOBS, parameters | {"until": connection.until})
+            if inserted.rowcount == 0:
+                # Too late, or the server's clock was set: ask for it anew next time.
+                connection.close()
+                raise DatabaseUnavailable
+            for job_id, *fields in inserted:
                 ids[Row(*fields)].append(job_id)
         return ids
+
+
+def _fail(entries: Iterable[Entry], error: Exception) -> None:
+    for entry in entries:
+        entry.error = error
 
 
 def get() -> Inserts:
