@@ -28,7 +28,7 @@ from jobrunner.arguments import parse_model, parse_seconds
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError, SchemaMissing
 from jobrunner.settings import Settings, load, parse_duration
 from jobrunner.signals import StopSignals
-from jobrunner.workers import ModelSpec
+from jobrunner.worker_handle import ModelSpec
 
 RUNNER_ROLE = "job_runner"
 STATUSES = ["pending", "processing", "completed", "failed"]

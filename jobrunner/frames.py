@@ -4,7 +4,7 @@ A frame is four bytes, big-endian, and so many bytes of UTF-8 JSON, an object. N
 what comes from a model's process is data. Known messages:
 
     runner → worker   {"implementation", "options", "max_result_bytes"}   once, first
-                      a job: its id in 36 characters, then its input as it was submitted
+                      (jobs come by another way: see inbox.py)
     worker → runner   {"ready": true, "timeout_seconds"}                  once, after setup
                       {"setup_error"}                                     instead of it
                       {"job_id", "seconds", "result"}

@@ -23,7 +23,8 @@ from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.signals import StopSignals
 from jobrunner.tally import Tally
-from jobrunner.workers import ModelSpec, Workers
+from jobrunner.worker_handle import ModelSpec
+from jobrunner.workers import Workers
 
 SWEEP_SECONDS = 1.0
 # A cancel is told by notification; this is for when that is lost.
@@ -33,6 +34,7 @@ JANITOR_SECONDS = 60.0
 # After falling asleep, look again: an insert that was in flight did not see us sleep.
 SECOND_LOOK_SECONDS = 0.05
 BEATS_PER_LEASE = 6
+MAX_CLAIM = 200
 TELL_SECONDS = 1.0
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
@@ -115,13 +117,15 @@ class Runner:
     # The loop
 
     def _turn(self) -> None:
-        self._workers.tend()
+        with log.together():
+            self._workers.tend()
         self._workers.wait(self._pause(), self._others())
-        self._signals.clear()
-        self._note_stop(self._signals.count)
-        self._collect()
-        if self._link.connected or self._link.due:
-            self._talk()
+        with log.together():
+            self._signals.clear()
+            self._note_stop(self._signals.count)
+            self._collect()
+            if self._link.connected or self._link.due:
+                self._talk()
 
     def _others(self) -> list[StopSignals | Listener]:
         """What to wait for beside the workers; who does not read must not wait for it."""
@@ -141,10 +145,10 @@ class Runner:
         return max(0.0, min(due) - monotonic())
 
     def _collect(self) -> None:
-        free, ready, trouble = self._workers.free, self._workers.ready, self._workers.trouble
+        ready, trouble = self._workers.ready, self._workers.trouble
         outcomes = self._workers.collect()
         self._outbox.add(outcomes)
-        if outcomes or self._workers.free > free:
+        if outcomes or self._workers.ready > ready:
             self._times.look = 0.0
             self._queue_is_empty = False
         if (self._workers.ready, self._workers.trouble) != (ready, trouble):
@@ -187,6 +191,7 @@ class Runner:
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
         unfinished = self._workers.kill_jobs()
+        self._collect()
         deadline = monotonic() + LAST_WORDS_SECONDS
         while monotonic() < deadline:
             try:
@@ -381,24 +386,25 @@ class Runner:
         self._times.clean = monotonic() + _jittered(pause)
 
     def _wants_jobs(self) -> bool:
-        return self._stop_by is None and self._workers.free > 0
+        return self._stop_by is None and self._workers.room > 0
 
     def _claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
         if self._wants_jobs() and monotonic() >= self._times.look:
-            self._take(connection)
-            if self._wants_jobs():
+            if self._take(connection) and self._wants_jobs():
                 self._plan_next_look(connection)
         if self._asleep and not self._wants_jobs():
             self._set_asleep(connection, False)
 
-    def _take(self, connection: queue.Connection) -> None:
-        free = self._workers.free
-        jobs = queue.claim(connection, runner=self.id, model=self._model, slots=free)
+    def _take(self, connection: queue.Connection) -> bool:
+        """Claim what the workers have room for; whether there were fewer."""
+        slots = min(self._workers.room, MAX_CLAIM)
+        jobs = queue.claim(connection, runner=self.id, model=self._model, slots=slots)
         self._workers.give(jobs)
         for job in jobs:
             fields = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
             log.info("claimed", **fields, runner=self.id)
+        return len(jobs) < slots
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""

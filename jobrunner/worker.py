@@ -1,6 +1,6 @@
 """A worker: loads a model once and answers jobs over its pipe, one at a time.
 
-It runs in a process of its own (``python -m jobrunner.worker FD``), without a database
+It runs in a process of its own (``python -m jobrunner.worker FD1 FD2``), without a database
 connection or password. Whatever the model prints goes to standard error. It dies with its
 runner: the kernel sees to it on Linux, a thread elsewhere.
 """
@@ -17,26 +17,28 @@ from typing import Any
 
 from jobrunner import frames
 from jobrunner.frames import Message
+from jobrunner.inbox import take
 from jobrunner.models import TIMEOUT_SECONDS, Model, load
 from jobrunner.processes import die_with_parent
 
 MAX_MESSAGE = 1000
-ID_BYTES = 36
 
 
 def main() -> None:
-    """Serve the pipe whose file descriptor is the first argument."""
+    """Answer on the pipe FD1 what comes into the inbox FD2."""
     runner = os.getppid()
     die_with_parent(signal.SIGKILL)
     Thread(target=_die_after, args=[runner], daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
-    with socket.socket(fileno=int(sys.argv[1])) as pipe:
+    pipe, inbox = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    with pipe, inbox:
         os.set_inheritable(pipe.fileno(), False)
-        serve(pipe)
+        os.set_inheritable(inbox.fileno(), False)
+        serve(pipe, inbox)
 
 
-def serve(pipe: socket.socket) -> None:
+def serve(pipe: socket.socket, inbox: socket.socket) -> None:
     """Set the model up, say so, then answer until the runner is gone."""
     first = frames.read(pipe)
     if first is None:
@@ -50,8 +52,8 @@ def serve(pipe: socket.socket) -> None:
         pipe.sendall(frames.encode({"setup_error": describe(error)}))
         sys.exit(1)
     pipe.sendall(frames.encode({"ready": True, "timeout_seconds": timeout}))
-    while job := frames.read(pipe):
-        pipe.sendall(answer(model, job, order["max_result_bytes"]))
+    while job := take(inbox):
+        pipe.sendall(answer(model, *job, order["max_result_bytes"]))
 
 
 def _timeout(model: Model) -> float:
@@ -61,12 +63,11 @@ def _timeout(model: Model) -> float:
     return float(timeout)
 
 
-def answer(model: Model, job: bytes, max_result_bytes: int) -> bytes:
+def answer(model: Model, job_id: str, text: bytes, max_result_bytes: int) -> bytes:
     """Run the model on one job and make the frame of its outcome; nothing it raises escapes."""
     started = perf_counter()
-    reply = _attempt(model, job[ID_BYTES:], max_result_bytes)
-    seconds = perf_counter() - started
-    return frames.encode({"job_id": job[:ID_BYTES].decode(), "seconds": seconds} | reply)
+    reply = _attempt(model, text, max_result_bytes)
+    return frames.encode({"job_id": job_id, "seconds": perf_counter() - started} | reply)
 
 
 def _attempt(model: Model, text: bytes, max_result_bytes: int) -> Message:

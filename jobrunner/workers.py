@@ -1,143 +1,41 @@
-"""The parent's side of the workers: start, give a job, collect outcomes, end, replace.
+"""The workers of a model, as many as asked for: they are given jobs and replaced when they end.
 
 A worker that dies, overruns its model's timeout or talks nonsense costs the attempt that it
 was on, and is replaced; the others do not notice. One that dies while it loads the model is
 started again after a growing pause.
+
+Where jobs are short, each worker has a few ahead, so that it need not wait for the runner.
+They are no worker's for good: whoever has nothing to do gets those that another has not
+started.
 """
 
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Collection, Sequence
 from multiprocessing import connection as waiting
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
-from jobrunner import frames, log
+from jobrunner import log
 from jobrunner.errors import FrameError, ModelLoadError
-from jobrunner.frames import FrameReader, Message
-from jobrunner.models import TIMEOUT_SECONDS
-from jobrunner.outcome import Failure, Job, Outcome, clean, judge
-from jobrunner.settings import worker_environment
+from jobrunner.frames import Message
+from jobrunner.outcome import Failure, Job, Outcome, clean
+from jobrunner.worker_handle import SETUP_SECONDS, ModelSpec, Worker
 
-SETUP_SECONDS = 600.0
-SEND_SECONDS = 5.0
 MAX_RESTART_SECONDS = 60.0
-# Room in a frame for what stands around a result.
-FRAME_OVERHEAD = 64 * 1024
+
+# So much work a worker has ahead: more than the runner is ever away to talk to the database.
+AHEAD_SECONDS = 0.05
+MAX_AHEAD = 100
+# How much of the moving average of a job's time the newest job makes up.
+FRESH_SHARE = 0.1
 
 
 class Waitable(Protocol):
     """Something with a file descriptor that can be waited for."""
 
     def fileno(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which model to serve under which name, and what its class is made with."""
-
-    name: str
-    implementation: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-class Worker:
-    """One worker process and the job that it is on."""
-
-    def __init__(self, spec: ModelSpec, max_result_bytes: int) -> None:
-        self.ready = False
-        self.job: Job | None = None
-        self.timeout_seconds = TIMEOUT_SECONDS
-        self.started = monotonic()
-        self._max_result_bytes = max_result_bytes
-        self._reader = FrameReader(max_result_bytes + FRAME_OVERHEAD)
-        self.pipe, theirs = socket.socketpair()
-        self.pipe.settimeout(SEND_SECONDS)
-        with theirs:
-            try:
-                self._process = _spawn(theirs)
-            except OSError:
-                self.pipe.close()
-                raise
-        self.pid = self._process.pid
-        order = {"implementation": spec.implementation, "options": spec.options}
-        self._send(frames.encode(order | {"max_result_bytes": max_result_bytes}))
-
-    @property
-    def deadline(self) -> float | None:
-        """When it has to be done with what it is on; None when it is on nothing."""
-        if not self.ready:
-            return self.started + SETUP_SECONDS
-        return self.started + self.timeout_seconds if self.job else None
-
-    @property
-    def died(self) -> bool:
-        """Whether the process has ended by itself."""
-        return self._process.poll() is not None
-
-    def give(self, job: Job) -> None:
-        """Start it on a job."""
-        self.job, self.started = job, monotonic()
-        self._send(frames.frame(str(job.id).encode() + job.input.encode()))
-
-    def hear(self) -> Iterator[Message]:
-        """Give what it has said.
-
-        :raises EOFError: when it is gone.
-        :raises FrameError: when it talks nonsense.
-        """
-        try:
-            data = self.pipe.recv(frames.READ_BYTES)
-        except OSError:
-            raise EOFError from None
-        if not data:
-            raise EOFError
-        yield from self._reader.feed(data)
-
-    def take_outcome(self, message: Message) -> Outcome:
-        """Match a reply with the job that it is on.
-
-        :raises FrameError: when it is on no job, or on another.
-        """
-        job = self.job
-        if job is None or message.get("job_id") != str(job.id):
-            raise FrameError("a reply to a job that the worker is not on")
-        self.job = None
-        return judge(job, message, self._max_result_bytes)
-
-    def end(self) -> None:
-        """Kill it with all that it has started; the process is reaped."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.pipe.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
-
-    def cause_of_death(self) -> str:
-        """Say how the process ended, waiting a moment for it to do so."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
-        code = self._process.returncode
-        if code is None:
-            return "the worker closed its pipe"
-        if code < 0:
-            return f"the worker was killed by {_signal_name(-code)}"
-        return f"the worker exited with code {code}"
-
-    def _send(self, data: bytes) -> None:
-        try:
-            self.pipe.sendall(data)
-        except OSError:
-            # Of half a frame nothing good can come: the next hear() raises EOFError.
-            with suppress(OSError):
-                self.pipe.shutdown(socket.SHUT_RDWR)
 
 
 class Workers:
@@ -151,6 +49,9 @@ class Workers:
         self.trouble: str | None = None
         self._max_result_bytes = max_result_bytes
         self._workers: list[Worker] = []
+        self._waiting: deque[Job] = deque()
+        self._late: list[Outcome] = []
+        self._job_seconds: float | None = None
         self._were_ready = False
         self._setup_failures = 0
         self._restart_at = 0.0
@@ -161,29 +62,36 @@ class Workers:
         return sum(worker.ready for worker in self._workers)
 
     @property
-    def free(self) -> int:
-        """How many could take a job now."""
-        return sum(worker.ready and worker.job is None for worker in self._workers)
+    def jobs(self) -> list[Job]:
+        """What they are on, and what waits for one of them."""
+        return [*(job for worker in self._workers for job in worker.jobs), *self._waiting]
 
     @property
-    def jobs(self) -> list[Job]:
-        """What they are on."""
-        return [worker.job for worker in self._workers if worker.job]
+    def room(self) -> int:
+        """How many more jobs they want now.
+
+        None while all have enough ahead: a few large claims cost less than many small ones.
+        """
+        depth, ready = self._depth(), [worker for worker in self._workers if worker.ready]
+        in_hand = sum(len(worker.jobs) for worker in self._workers) + len(self._waiting)
+        room = len(ready) * depth - in_hand
+        idle = not self._waiting and any(not worker.jobs for worker in ready)
+        return room if idle or room * 2 >= len(ready) * depth else 0
 
     def tend(self) -> None:
-        """Start those that are missing, unless the model has just failed to load."""
+        """Start those that are missing, unless that has just failed; deal what waits."""
         while len(self._workers) < self.count and monotonic() >= self._restart_at:
             try:
                 self._workers.append(Worker(self.spec, self._max_result_bytes))
             except OSError as error:
                 # No process or no memory left, say: the machine may recover.
                 self._put_off(f"no worker can be started: {error.strerror}")
+        self._deal()
 
     def give(self, jobs: Sequence[Job]) -> None:
-        """Start a free worker on each job; there must be enough of them."""
-        free = [worker for worker in self._workers if worker.ready and worker.job is None]
-        for worker, job in zip(free, jobs, strict=False):
-            worker.give(job)
+        """Take jobs in, and start those for which a worker is free."""
+        self._waiting.extend(jobs)
+        self._deal()
 
     def wait(self, seconds: float, others: Sequence[Waitable]) -> None:
         """Wait until a worker says something, another has something, or a deadline comes."""
@@ -201,7 +109,7 @@ class Workers:
 
         :raises ModelLoadError: when the model can't be loaded and never could.
         """
-        outcomes: list[Outcome] = []
+        outcomes, self._late = self._late, []
         heard = waiting.wait([worker.pipe for worker in self._workers], 0)
         for worker in list(self._workers):
             try:
@@ -209,33 +117,75 @@ class Workers:
                     self._take(worker, outcomes)
                 elif worker.died:
                     raise EOFError
-                if worker.deadline is not None and monotonic() > worker.deadline:
+                if worker.overdue:
                     outcomes += self._replace(worker, self._overrun(worker))
             except EOFError as end:
                 failure = Failure("worker_lost", str(end) or worker.cause_of_death())
                 outcomes += self._replace(worker, failure)
             except FrameError as error:
+                worker.trusted = False
                 outcomes += self._replace(worker, Failure("invalid_output", str(error)))
         return outcomes
 
     def kill_jobs(self, ids: Collection[UUID] | None = None) -> list[Job]:
-        """End the inferences under way, or those of these jobs, and return their jobs.
+        """Take away all jobs, or those of these ids, and return them.
 
-        The workers are replaced.
+        Inferences that are under way are ended, and their workers replaced.
         """
-        killed = []
+        killed = self._withdraw(ids)
         for worker in list(self._workers):
-            if worker.job and (ids is None or worker.job.id in ids):
-                killed.append(worker.job)
-                self._workers.remove(worker)
-                worker.end()
+            if worker.jobs and (ids is None or worker.jobs[0].id in ids):
+                self._late += self._end(worker)
+                killed += worker.jobs
+                worker.jobs.clear()
         return killed
 
     def end(self) -> None:
         """End them all."""
+        for worker in list(self._workers):
+            self._end(worker)
+        self._waiting.clear()
+
+    # Jobs
+
+    def _depth(self) -> int:
+        """How many jobs each worker should have, with the one that it is on."""
+        if self._job_seconds is None:
+            return 1
+        return 1 + min(MAX_AHEAD, int(AHEAD_SECONDS / max(self._job_seconds, 1e-6)))
+
+    def _deal(self) -> None:
+        """Give what waits to those that have least, and what is ahead to those with nothing."""
+        depth = self._depth()
+        open_to = [worker for worker in self._workers if worker.ready]
+        while self._waiting and open_to:
+            worker = min(open_to, key=lambda worker: len(worker.jobs))
+            if len(worker.jobs) < depth and worker.give(self._waiting[0]):
+                self._waiting.popleft()
+            else:
+                open_to.remove(worker)
+        if not self._waiting:
+            self._share()
+
+    def _share(self) -> None:
+        """Let a worker with nothing to do have what another has not started."""
+        ready = [worker for worker in self._workers if worker.ready]
+        most = max(ready, key=lambda worker: len(worker.jobs), default=None)
+        if most and len(most.jobs) > 1 and any(not worker.jobs for worker in ready):
+            self._waiting.extend(most.take_back())
+            if self._waiting:
+                self._deal()
+
+    def _withdraw(self, ids: Collection[UUID] | None) -> list[Job]:
+        """Take away jobs that no worker has started; the others wait to be dealt again."""
         for worker in self._workers:
-            worker.end()
-        self._workers.clear()
+            if ids is None or any(job.id in ids for job in worker.jobs):
+                self._waiting.extend(worker.take_back())
+        wanted = [job for job in self._waiting if ids is None or job.id in ids]
+        self._waiting = deque(job for job in self._waiting if job not in wanted)
+        return wanted
+
+    # Workers
 
     def _take(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Add what it has said, one by one: nonsense after a good reply must not undo that."""
@@ -245,7 +195,13 @@ class Workers:
             if "ready" in message:
                 self._welcome(worker, message)
             else:
-                outcomes.append(worker.take_outcome(message))
+                outcome = worker.take_outcome(message)
+                outcomes.append(outcome)
+                self._note_pace(outcome.seconds)
+
+    def _note_pace(self, seconds: float) -> None:
+        former = seconds if self._job_seconds is None else self._job_seconds
+        self._job_seconds = former + FRESH_SHARE * (seconds - former)
 
     def _welcome(self, worker: Worker, message: Message) -> None:
         timeout = message.get("timeout_seconds")
@@ -262,15 +218,25 @@ class Workers:
         return Failure("timeout", f"the model took more than {worker.timeout_seconds:g} s")
 
     def _replace(self, worker: Worker, failure: Failure) -> list[Outcome]:
-        self._workers.remove(worker)
-        worker.end()
+        """End a worker for a fault; the job that it was on fails, those after it wait."""
+        at_fault, seconds = worker.jobs[0] if worker.jobs else None, worker.seconds
+        outcomes = self._end(worker)
         self.lost += 1
         log.warning("worker_lost", model=self.spec.name, pid=worker.pid, reason=failure.message)
         if not worker.ready:
             self._setup_failed(failure.message)
-        if worker.job is None:
-            return []
-        return [Outcome(worker.job, monotonic() - worker.started, failure=failure)]
+        if at_fault and at_fault in worker.jobs:
+            worker.jobs.remove(at_fault)
+            outcomes.append(Outcome(at_fault, seconds, failure=failure))
+        self._waiting.extendleft(reversed(worker.jobs))
+        return outcomes
+
+    def _end(self, worker: Worker) -> list[Outcome]:
+        """Kill a worker; its last outcomes are given, and what it never started waits again."""
+        self._workers.remove(worker)
+        outcomes = worker.kill()
+        self._waiting.extendleft(reversed(worker.close()))
+        return outcomes
 
     def _setup_failed(self, reason: str) -> None:
         if not self._were_ready:
@@ -284,21 +250,3 @@ class Workers:
         self._restart_at = monotonic() + pause
         self.trouble = reason
         log.warning("setup_failed", model=self.spec.name, reason=reason, retry_in=pause)
-
-
-def _spawn(pipe: socket.socket) -> subprocess.Popen[bytes]:
-    """Start a process that serves the other end of a pipe, in a session of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobrunner.worker", str(pipe.fileno())],
-        stdin=subprocess.DEVNULL,
-        pass_fds=[pipe.fileno()],
-        start_new_session=True,
-        env=worker_environment(),
-    )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -67,6 +67,11 @@ class Told:
         while True:
             pass
 
+    def do_mark(self, file: str) -> Any:
+        """Let it be seen that it has begun, and never end."""
+        Path(file).touch()
+        Event().wait(FOREVER)
+
     def do_block_signals(self, _: str) -> Any:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -202,3 +207,13 @@ class SaysNoTimeout:
 class WithoutPredict:
     def setup(self) -> None:
         pass
+
+
+class Echo:
+    """Says how long the text is, of any length."""
+
+    def setup(self) -> None:
+        pass
+
+    def predict(self, item: dict[str, Any]) -> Any:
+        return {"length": len(item["text"])}

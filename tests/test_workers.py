@@ -12,7 +12,8 @@ from helpers import wait_for
 from jobrunner import frames
 from jobrunner.errors import ModelLoadError
 from jobrunner.outcome import Job, Outcome, judge
-from jobrunner.workers import ModelSpec, Workers
+from jobrunner.worker_handle import ModelSpec
+from jobrunner.workers import Workers
 
 MAX_RESULT_BYTES = 10_000
 
@@ -352,13 +353,96 @@ def test_a_model_that_loads_no_more_is_tried_again_later(
     settle(workers, lambda: workers.ready == 1)
 
 
-def test_kill_jobs_ends_the_inferences_and_keeps_the_idle_workers(start: Start) -> None:
+def test_kill_jobs_ends_the_inferences_and_keeps_the_idle_workers(
+    start: Start, tmp_path: Path
+) -> None:
     workers = start(count=2)
-    job = a_job("hang")
+    job = a_job(f"mark {tmp_path / 'begun'}")
     workers.give([job])
+    wait_for((tmp_path / "begun").exists, "it has begun")
 
     killed = workers.kill_jobs()
 
     assert killed == [job]
     assert workers.ready == 1
     assert settle(workers, lambda: workers.ready == 2) == []
+
+
+def test_long_jobs_are_wanted_one_a_worker_and_short_ones_ahead(start: Start) -> None:
+    workers = start(count=2)
+    assert workers.room == 2
+
+    run(workers, *["well"] * 20)
+    ahead = workers.room
+    run(workers, "sleep 0.3", "sleep 0.3")
+
+    assert ahead > 20
+    assert workers.room == 2
+
+
+def test_no_more_is_wanted_until_half_of_what_is_ahead_is_done(start: Start) -> None:
+    workers = start(count=1)
+    run(workers, *["well"] * 20)
+    room = workers.room
+
+    workers.give([a_job("sleep 0.1"), *(a_job("well") for _ in range(room - 1))])
+
+    assert workers.room == 0
+    settle(workers, lambda: not workers.jobs)
+
+
+def test_a_job_does_not_wait_behind_a_slow_neighbour(start: Start, tmp_path: Path) -> None:
+    workers = start(count=2)
+    run(workers, *["well"] * 20)
+    slow = a_job(f"mark {tmp_path / 'begun'}")
+    workers.give([slow])
+    wait_for((tmp_path / "begun").exists, "it has begun")
+    others = [a_job("well") for _ in range(30)]
+    workers.give(others)
+
+    outcomes = settle(workers, lambda: workers.jobs == [slow], seconds=0.9)
+
+    assert {outcome.job.id for outcome in outcomes} == {job.id for job in others}
+    assert {code(outcome) for outcome in outcomes} == {None}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("exit 3", "worker_lost"), ("hang", "timeout")])
+def test_a_worker_that_ends_costs_none_of_the_jobs_that_it_had_ahead(
+    start: Start, text: str, expected: str
+) -> None:
+    workers = start(count=1)
+    run(workers, *["well"] * 20)
+
+    outcomes = run(workers, "well", text, *["well"] * 20)
+
+    assert [code(outcome) for outcome in outcomes] == [None, expected, *[None] * 20]
+    assert workers.lost == 1
+
+
+def test_jobs_that_were_not_started_can_be_taken_away_without_harm(
+    start: Start, tmp_path: Path
+) -> None:
+    workers = start(count=1)
+    run(workers, *["well"] * 20)
+    jobs = [a_job(f"mark {tmp_path / 'begun'}"), a_job("two"), a_job("three")]
+    workers.give(jobs)
+    wait_for((tmp_path / "begun").exists, "it has begun")
+
+    assert workers.kill_jobs({jobs[1].id}) == [jobs[1]]
+
+    assert workers.ready == 1
+    assert {job.id for job in workers.jobs} == {jobs[0].id, jobs[2].id}
+    assert workers.kill_jobs({jobs[0].id}) == [jobs[0]]
+    [outcome] = settle(workers, lambda: not workers.jobs)
+    assert (outcome.job.id, code(outcome)) == (jobs[2].id, None)
+
+
+def test_more_and_larger_inputs_than_a_socket_holds_all_arrive(start: Start) -> None:
+    workers = start("Echo", count=2, name="echo")
+    run(workers, *["short"] * 20, model="echo")
+    texts = [f"{number} " + "x" * size for number, size in enumerate([10, 60_000, 700_000] * 20)]
+
+    outcomes = run(workers, *texts, model="echo")
+
+    lengths = [json.loads(outcome.result or "null")["length"] for outcome in outcomes]
+    assert lengths == [len(text) for text in texts]
