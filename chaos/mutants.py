@@ -13,8 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from chaos.plan import Fault, Load, Plan
-from jobrunner import heartbeat, queue, runner
-from jobrunner.heartbeat import Judge
+from jobrunner import heartbeat, judge, queue, runner
+from jobrunner.judge import Judge
 from jobrunner.outcome import Job
 from jobrunner.queue import Connection
 from jobrunner.runner import Runner
@@ -280,7 +280,7 @@ RESTARTS = tuple(Fault(at, "postgres_fast_restart", 1) for at in (2, 6))
 @mutant(_plan("hasty_judge", 11, _work(0.5, 1, 2), *RESTARTS, lease_seconds=30))
 def hasty_judge() -> None:
     """Who comes back from an outage first takes all others for dead."""
-    _put(heartbeat, "LOCK_SECONDS", 0.0)
+    _put(judge, "LOCK_SECONDS", 0.0)
     _put(Judge, "lose_contact", lambda _: None)
 
 

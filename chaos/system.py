@@ -167,7 +167,7 @@ class System:
         """Run a ``jobrunner`` command beside all that; it dies with us."""
         with (self.folder / "commands.log").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "jobrunner", *arguments],
+                [sys.executable, *self._program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

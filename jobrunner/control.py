@@ -12,7 +12,7 @@ from typing import BinaryIO
 from jobrunner import heartbeat, queue
 from jobrunner.database import BoundedConnection, display
 from jobrunner.errors import JobrunnerError, NotStopped, RunnerNotFound
-from jobrunner.heartbeat import Judge
+from jobrunner.judge import Judge
 from jobrunner.settings import child_environment
 
 START_SECONDS = 60.0

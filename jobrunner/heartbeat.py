@@ -1,30 +1,17 @@
-"""The life of a runner: its row, its beats, and how it judges the others.
-
-A runner is dead when the lock that it said to hold was absent throughout LOCK_SECONDS of the
-judge's own unbroken contact with the database, or when its lease was over after a whole lease
-of such contact. So a crash shows in seconds, and an outage of the database, which breaks the
-judge's contact as well, makes nobody dead.
-"""
+"""The life of a runner: its row, and its beats. How others judge it: see judge.py."""
 
 import os
 import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import metadata
-from math import inf
-from time import monotonic
 from typing import Any
 
 import psycopg
 from psycopg.rows import class_row, dict_row
 
 Connection = psycopg.Connection[Any]
-
-LOCK_SECONDS = 3.0
-# A longer pause between two looks (the judge was stopped, say) breaks its contact.
-CONTACT_GAP_SECONDS = 2.0
 
 REGISTER = """
     insert into runner (id, host, pid, version, models, workers, lease)
@@ -54,32 +41,6 @@ BEAT = """
 """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
-
-OTHERS = """
-    select
-        id,
-        heartbeat_at,
-        has_lock and not runner_holds_lock(id) as lock_is_absent,
-        heartbeat_at + lease < now() as lease_is_over,
-        extract(epoch from lease)::double precision as lease_seconds
-    from runner
-    where
-        id <> %(id)s
-        and lost_at is null
-"""
-
-# Only if it has not beaten since it was judged.
-DECLARE_LOST = """
-    update runner
-    set
-        lost_at = clock_timestamp(),
-        sleeping = false
-    where
-        id = %(id)s
-        and lost_at is null
-        and heartbeat_at = %(heartbeat_at)s
-    returning id
-"""
 
 SIGN_OFF = "delete from runner where id = %(id)s"
 
@@ -123,17 +84,6 @@ class StopRequest:
 
     stop: bool
     now: bool
-
-
-@dataclass(frozen=True)
-class Other:
-    """Another runner, as one look finds it."""
-
-    id: str
-    heartbeat_at: datetime
-    lock_is_absent: bool
-    lease_is_over: bool
-    lease_seconds: float
 
 
 def new_id() -> str:
@@ -195,53 +145,3 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
 def delete_lost(connection: Connection) -> int:
     """Delete the rows of runners that were lost more than a day ago; return how many."""
     return connection.execute(DELETE_LOST).rowcount
-
-
-class Judge:
-    """Remembers since when what looks dead has looked so, in the judge's own time."""
-
-    def __init__(self) -> None:
-        self._contact_since = monotonic()
-        self._looked_at = monotonic()
-        self._absent_since: dict[str, float] = {}
-
-    @property
-    def due(self) -> float:
-        """When the next verdict may be ready, by the monotonic clock."""
-        return min(self._absent_since.values(), default=inf) + LOCK_SECONDS
-
-    def lose_contact(self) -> None:
-        """Begin anew: what was seen before an outage proves nothing."""
-        self._contact_since = monotonic()
-        self._absent_since.clear()
-
-    def sweep(self, connection: Connection, runner: str) -> list[str]:
-        """Look at the others; declare the dead lost and return their ids."""
-        self._keep_contact()
-        with connection.cursor(row_factory=class_row(Other)) as cursor:
-            others = cursor.execute(OTHERS, {"id": runner}).fetchall()
-        absent = {other.id for other in others if other.lock_is_absent}
-        now = monotonic()
-        self._absent_since = {id: self._absent_since.get(id, now) for id in absent}
-        dead = [other for other in others if self._is_dead(other, now)]
-        lost = [other.id for other in dead if declare_lost(connection, other)]
-        for other in dead:
-            self._absent_since.pop(other.id, None)
-        return lost
-
-    def _keep_contact(self) -> None:
-        now = monotonic()
-        if now - self._looked_at > CONTACT_GAP_SECONDS:
-            self.lose_contact()
-        self._looked_at = now
-
-    def _is_dead(self, other: Other, now: float) -> bool:
-        unlocked = now - self._absent_since.get(other.id, now) >= LOCK_SECONDS
-        expired = other.lease_is_over and now - self._contact_since >= other.lease_seconds
-        return unlocked or expired
-
-
-def declare_lost(connection: Connection, other: Other) -> bool:
-    """Mark a runner as lost, unless it has beaten since it was looked at; whether it was."""
-    parameters = {"id": other.id, "heartbeat_at": other.heartbeat_at}
-    return connection.execute(DECLARE_LOST, parameters).rowcount == 1

@@ -17,7 +17,8 @@ import psycopg
 from jobrunner import heartbeat, janitor, log, queue
 from jobrunner.database import Lost, first_line
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
-from jobrunner.heartbeat import Judge, Pulse
+from jobrunner.heartbeat import Pulse
+from jobrunner.judge import Judge
 from jobrunner.links import Link, Listener
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
@@ -390,9 +391,9 @@ class Runner:
 
     def _claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
-        if self._wants_jobs() and monotonic() >= self._times.look:
-            if self._take(connection) and self._wants_jobs():
-                self._plan_next_look(connection)
+        look = self._wants_jobs() and monotonic() >= self._times.look
+        if look and self._take(connection) and self._wants_jobs():
+            self._plan_next_look(connection)
         if self._asleep and not self._wants_jobs():
             self._set_asleep(connection, False)
 

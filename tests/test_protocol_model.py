@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from helpers import POSITIVE, login_url
-from jobrunner import heartbeat, queue
+from jobrunner import heartbeat, judge, queue
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import Pulse
 from jobrunner.outcome import Failure, Job, Outcome
@@ -223,8 +223,8 @@ class Protocol(RuleBasedStateMachine):
     def sweep(self) -> None:
         """Declare lost whose lease is over, then rescue, as a third runner does."""
         for runner, heartbeat_at in self.sweeper.execute(EXPIRED).fetchall():
-            other = heartbeat.Other(runner, heartbeat_at, False, True, 30)
-            if self.attempted(lambda other=other: [heartbeat.declare_lost(self.sweeper, other)]):
+            other = judge.Other(runner, heartbeat_at, False, True, 30)
+            if self.attempted(lambda other=other: [judge.declare_lost(self.sweeper, other)]):
                 self.lost.add(runner)
         for rescued in self.attempted(lambda: queue.rescue(self.sweeper)):
             expected = self.jobs[rescued.id]
