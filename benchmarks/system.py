@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -44,17 +44,24 @@ def web(url: str) -> Iterator[int]:
     port = embedded.free_port()
     arguments = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
     with _service(arguments, url, PORT=str(port)):
-        _await(lambda: _answers(port), "the web")
+        wait_for(lambda: _answers(port), "the web")
         yield port
+
+
+@contextmanager
+def process(url: str, model: str, workers: int) -> Iterator[None]:
+    """Run a runner."""
+    arguments = ["-m", "jobrunner", "start", "--model", model, "--workers", str(workers)]
+    with _service(arguments, url):
+        yield
 
 
 @contextmanager
 def runner(url: str, model: str, workers: int) -> Iterator[None]:
     """Run a runner and wait until it sleeps with all workers ready."""
-    arguments = ["-m", "jobrunner", "start", "--model", model, "--workers", str(workers)]
     query = "select from runner where sleeping and ready_workers = %s"
-    with _service(arguments, url), psycopg.connect(url, autocommit=True) as connection:
-        _await(lambda: connection.execute(query, [workers]).rowcount == 1, "the runner")
+    with process(url, model, workers), psycopg.connect(url, autocommit=True) as connection:
+        wait_for(lambda: connection.execute(query, [workers]).rowcount == 1, "the runner")
         yield
 
 
@@ -84,10 +91,13 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _await(ready: object, what: str) -> None:
-    assert callable(ready)
+def wait_for(ready: Callable[[], object], what: str) -> None:
+    """Wait until it is so.
+
+    :raises SystemExit: when it is not in START_SECONDS.
+    """
     deadline = monotonic() + START_SECONDS
     while not ready():
         if monotonic() > deadline:
-            raise SystemExit(f"{what} did not start")
-        Event().wait(0.02)
+            raise SystemExit(f"waited in vain for {what}")
+        Event().wait(0.01)

@@ -1,5 +1,6 @@
 """The command ``jobrunner``: reads arguments, prints, sets the exit code; nothing more."""
 
+import json
 import os
 import signal
 import sys
@@ -67,7 +68,7 @@ class Commands(click.Group):
         except psycopg.errors.UndefinedTable:
             raise click.ClickException(str(SchemaMissing())) from None
         except DatabaseUnavailable as error:
-            raise click.ClickException(f"{error}: check DATABASE_URL and the server") from None
+            raise click.ClickException(f"{error}: {_where_to_look()}") from None
         except psycopg.Error as error:
             raise click.ClickException(f"the database: {database.first_line(error)}") from None
         except JobrunnerError as error:
@@ -286,10 +287,8 @@ def cancel(job_id: UUID, as_json: bool) -> None:
     assert job
     if as_json:
         click.echo(tables.to_json({"id": job["id"], "status": job["status"]}))
-    elif job["finished_at"]:
-        click.echo(f"Job {job_id} is {job['status']}.")
     else:
-        click.echo("Cancel requested.")
+        click.echo(_cancel_result(job))
 
 
 @main.command()
@@ -336,6 +335,16 @@ def _connect(role: str | None = None) -> database.BoundedConnection:
     return connection
 
 
+def _cancel_result(job: dict[str, Any]) -> str:
+    """Say what became of a cancel."""
+    if not job["finished_at"]:
+        return f"Job {job['id']} is being run: its inference will be ended within seconds."
+    cancelled = job["error"] is not None and json.loads(job["error"])["code"] == "cancelled"
+    return (
+        f"Job {job['id']} {'is cancelled' if cancelled else 'was ' + job['status'] + ' already'}."
+    )
+
+
 def _say(line: str) -> None:
     """Print to whom it may concern: a terminal that is gone must not keep us from stopping."""
     try:
@@ -352,6 +361,12 @@ def _discard_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _where_to_look() -> str:
+    if load().database_url:
+        return "check DATABASE_URL and the server"
+    return "`jobrunner up` starts one here"
 
 
 def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:

@@ -241,7 +241,7 @@ class Server:
                 _chown_tree(path, *identity.owner)
 
     def _launch(self, binaries: Path, identity: Identity) -> None:
-        self.port = self.port or free_port()
+        self.port = self.port or self._usual_port()
         options = self.options | {"port": str(self.port)}
         command = [*identity.prefix, str(binaries / "postgres"), "-D", str(self.data)]
         for name, value in options.items():
@@ -256,6 +256,16 @@ class Server:
                 preexec_fn=child_setup(signal.SIGINT),
                 **_become(identity),
             )
+
+    def _usual_port(self) -> int:
+        """The port of the last time, if it is free: others may hold on to the address."""
+        file = self.home / "port"
+        with suppress(OSError, ValueError, OverflowError):
+            if is_free(port := int(file.read_text())):
+                return port
+        port = free_port()
+        file.write_text(f"{port}\n")
+        return port
 
     def _await_answer(self) -> None:
         deadline = monotonic() + START_SECONDS
@@ -310,6 +320,18 @@ class Server:
             raise EmbeddedError(
                 f"{display(self.home / 'password')} can not be read: {error.strerror}"
             ) from None
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # As PostgreSQL does: connections that have just ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            return port > 0
+        except OSError:
+            return False
 
 
 def free_port() -> int:

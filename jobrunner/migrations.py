@@ -16,7 +16,7 @@ from importlib import resources
 import psycopg
 
 from jobrunner.database import BoundedConnection, first_line
-from jobrunner.errors import MigrationError
+from jobrunner.errors import MigrationError, SchemaMissing
 
 LOCK_KEY = 7_063_851_204
 LOCK_TIMEOUT = "10s"
@@ -116,6 +116,15 @@ def migrate(
     finally:
         if not connection.broken:
             connection.execute(UNLOCK, [LOCK_KEY])
+
+
+def require_applied(connection: BoundedConnection) -> None:
+    """Make sure that the tables are as new as this program.
+
+    :raises SchemaMissing: when they are not.
+    """
+    if not all(migration.applied_at for migration in status(connection)):
+        raise SchemaMissing
 
 
 def _require_version(connection: BoundedConnection) -> None:

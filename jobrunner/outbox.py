@@ -98,8 +98,9 @@ def is_like(outcome: Outcome, other: Outcome) -> bool:
 
 def _report(outcome: Outcome, status: str | None, tally: Tally) -> None:
     job = outcome.job
-    fields = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
-    fields["seconds"] = outcome.seconds
+    fields: dict[str, object] = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
+    if outcome.seconds is not None:
+        fields["seconds"] = outcome.seconds
     if status is None:
         log.warning("claim_lost", **fields)
         return

@@ -45,7 +45,8 @@ class Outcome:
     """The end of an attempt: ``result`` is JSON text, or there is a ``failure``."""
 
     job: Job
-    seconds: float
+    # Of the inference; None where it came to no reply that says so.
+    seconds: float | None
     result: str | None = None
     failure: Failure | None = None
 
@@ -91,17 +92,17 @@ def judge(job: Job, message: dict[str, Any], max_result_bytes: int) -> Outcome:
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
-        return Outcome(job, 0, failure=invalid_output(f"{place}: {fault['msg']}"))
+        return Outcome(job, None, failure=invalid_output(f"{place}: {fault['msg']}"))
     except RecursionError:
-        return Outcome(job, 0, failure=invalid_output("the result is nested too deeply"))
+        return Outcome(job, None, failure=invalid_output("the result is nested too deeply"))
     except ValueError as error:
-        return Outcome(job, 0, failure=invalid_output(str(error)))
+        return Outcome(job, None, failure=invalid_output(str(error)))
 
 
 def cancelled(job: Job) -> Outcome:
     """The outcome of an attempt that was ended because nobody wants its result."""
     failure = Failure("cancelled", "the job was cancelled", retryable=False)
-    return Outcome(job, 0, failure=failure)
+    return Outcome(job, None, failure=failure)
 
 
 def invalid_output(message: str) -> Failure:

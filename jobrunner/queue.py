@@ -102,8 +102,8 @@ FAIL = """
             held.error || jsonb_build_object(
                 'attempt', job.attempt,
                 'runner', job.claimed_by,
-                'started_at', job.started_at,
-                'failed_at', clock_timestamp()
+                'started_at', utc_text(job.started_at),
+                'failed_at', utc_text(clock_timestamp())
             )
         )
     from held
@@ -195,8 +195,8 @@ RESCUE = """
             fault.error || jsonb_build_object(
                 'attempt', job.attempt,
                 'runner', job.claimed_by,
-                'started_at', job.started_at,
-                'failed_at', clock_timestamp()
+                'started_at', utc_text(job.started_at),
+                'failed_at', utc_text(clock_timestamp())
             )
         )
     from abandoned, fault

@@ -14,7 +14,7 @@ from time import monotonic
 
 import psycopg
 
-from jobrunner import heartbeat, janitor, log, queue
+from jobrunner import heartbeat, janitor, log, migrations, queue
 from jobrunner.database import Lost, first_line
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Pulse
@@ -101,6 +101,7 @@ class Runner:
         :raises DatabaseError: when the database does not let us in at the start.
         """
         try:
+            migrations.require_applied(self._link.open())
             self._register(self._link.open())
             log.info("started", runner=self.id, model=self._model, workers=self._settings.workers)
             while not self._done():

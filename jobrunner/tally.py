@@ -27,6 +27,8 @@ class Tally:
             self.failed += 1
             return
         self.completed += 1
+        if outcome.seconds is None:
+            return
         former = outcome.seconds if self.inference_seconds is None else self.inference_seconds
         self.inference_seconds = former + FRESH_SHARE * (outcome.seconds - former)
 

@@ -57,8 +57,6 @@ def run(settings: Settings, model: tuple[str, str], say: Callable[[str], None]) 
 
     :raises JobrunnerError: when something can't be started or does not stay up.
     """
-    require_port(settings.host, settings.port)
-    require_web(settings)
     with StopSignals() as signals, _only_one(settings), _server(settings, say) as server:
         url = server.url if server else database.url_of(settings)
         _migrate(url, say)
@@ -117,7 +115,11 @@ def require_web(settings: Settings) -> None:
 
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
-    """Hold the folder: a second ``up`` would start a second server on the same data."""
+    """Hold the folder: a second ``up`` would start a second server on the same data.
+
+    Only who holds it looks whether the web can be started: the second one would be told of
+    the port that the first one has taken.
+    """
     with _open_lock(settings.home) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,6 +128,8 @@ def _only_one(settings: Settings) -> Iterator[None]:
                 f"`jobrunner up` runs in {database.display(settings.home)} already:"
                 " stop it, or set JOBRUNNER_HOME to another folder"
             ) from None
+        require_port(settings.host, settings.port)
+        require_web(settings)
         yield
 
 

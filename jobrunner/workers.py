@@ -197,7 +197,8 @@ class Workers:
             else:
                 outcome = worker.take_outcome(message)
                 outcomes.append(outcome)
-                self._note_pace(outcome.seconds)
+                if outcome.seconds is not None:
+                    self._note_pace(outcome.seconds)
 
     def _note_pace(self, seconds: float) -> None:
         former = seconds if self._job_seconds is None else self._job_seconds

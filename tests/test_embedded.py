@@ -319,8 +319,24 @@ def test_an_initialisation_that_was_cut_off_is_begun_anew(make: Make, tmp_path: 
 
     assert ask(url, "select 1") == 1
     assert sorted(path.name for path in half.parent.iterdir()) == [
-        "database_url", "password", "pgdata", "postgres.log",
+        "database_url", "password", "pgdata", "port", "postgres.log",
     ]  # fmt: skip
+
+
+def test_it_has_the_same_address_each_time_unless_that_is_taken(make: Make, home: Path) -> None:
+    first = make(home)
+    url = first.start()
+    first.stop()
+
+    again = make(home)
+    assert again.start() == url
+    again.stop()
+
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", first.port))
+        other.listen()
+        assert make(home).start() != url
 
 
 def test_a_server_that_was_left_in_the_folder_is_ended_and_replaced(make: Make, home: Path) -> None:

@@ -1,6 +1,7 @@
 """Recording an outcome: only the holder of the current claim can, and once."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import LiteralString
@@ -77,6 +78,8 @@ def test_a_failure_sends_the_job_back_with_backoff_and_is_kept(
 ) -> None:
     job = claim_one(runner, jobs)
 
+    runner.execute("set timezone = 'Europe/Berlin'")
+
     moved = queue.fail(runner, [bad(job)])
 
     row = jobs.get(job.id)
@@ -85,6 +88,8 @@ def test_a_failure_sends_the_job_back_with_backoff_and_is_kept(
     assert (row["status"], row["attempt"], row["error"]) == ("pending", 1, None)
     assert (row["claimed_by"], row["started_at"], row["finished_at"]) == (None, None, None)
     assert (entry["attempt"], entry["code"], entry["runner"]) == (1, "model_error", RUNNER)
+    for name in ("started_at", "failed_at"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry[name])
     assert entry["message"] == "ValueError: it broke"
 
 

@@ -134,7 +134,8 @@ def test_head_gives_the_headers_of_get(path: str, client: FlaskClient) -> None:
 def test_options_tells_the_methods(client: FlaskClient) -> None:
     response = client.options("/predict")
 
-    assert (response.status_code, response.data) == (200, b"")
+    assert (response.status_code, response.data) == (204, b"")
+    assert "Content-Type" not in response.headers
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
 
 

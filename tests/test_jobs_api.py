@@ -105,6 +105,13 @@ def test_times_are_rfc_3339_in_utc(read: Read, jobs: Jobs, db: psycopg.Connectio
         assert datetime.fromisoformat(job[name]) - datetime.now(UTC) < timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("path", ["//jobs", "//livez", "///docs", "//jobs/" + UNKNOWN])
+def test_an_empty_segment_is_no_address(path: str, client: FlaskClient) -> None:
+    response = client.get("/", base_url="http://localhost", environ_overrides={"PATH_INFO": path})
+
+    assert response.status_code == 404
+
+
 @pytest.mark.parametrize(
     "job_id",
     [UNKNOWN, "0", "abc", "null", "%00", "%ff", "..", "x" * 5000, "{" + UNKNOWN + "}",

@@ -428,6 +428,24 @@ def test_a_runner_that_may_delete_nothing_says_so(
         db.execute("drop role poor_login")
 
 
+def test_a_runner_is_not_started_on_tables_that_are_older_than_it(
+    services: System, db: psycopg.Connection[Any]
+) -> None:
+    last = "(select max(version) from migration)"
+    [row] = db.execute(
+        f"delete from migration where version = {last} returning version, name, sha256, applied_at"
+    ).fetchall()  # type: ignore[arg-type]
+    log = services.folder / "old.log"
+    try:
+        process = Process(["-m", "jobrunner", "start"], environment(services.url), log)
+        assert process.wait() == 1
+    finally:
+        db.execute("insert into migration values (%s, %s, %s, %s)", row)
+
+    assert "run `jobrunner migrate`" in process.log
+    assert len(process.log.strip().splitlines()) == 1
+
+
 def test_a_model_that_can_not_be_loaded_leaves_nothing_behind(services: System, jobs: Jobs) -> None:
     model = "typo=strange_models:FailsSetup"
     log = services.folder / "failed.log"

@@ -492,7 +492,7 @@ def test_a_port_that_is_taken_is_said_at_once_before_anything_is_started(tmp_pat
 
     assert said.startswith(f"127.0.0.1:{port} can not be had (Address already in use)")
     assert "set PORT to another" in said
-    assert not (tmp_path / "home").exists()
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["up.lock"]
 
 
 @pytest.mark.parametrize("host", ["no such host", "a" * 100])
@@ -516,7 +516,7 @@ def test_a_bad_setting_of_the_web_is_said_at_once_before_anything_is_started(
     said = refusal(up_environment(tmp_path / "home", free_port(), **{name: "many"}))
 
     assert said.startswith(f"{name}: should be a valid integer")
-    assert not (tmp_path / "home").exists()
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["up.lock"]
 
 
 def test_a_model_of_ones_own_is_served_and_the_banner_says_how_to_ask_for_it(

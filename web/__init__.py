@@ -3,7 +3,8 @@
 It shares nothing with the runner but the schema in ``sql/``.
 """
 
-from flask import Flask, Response, redirect
+from flask import Flask, Response, redirect, request
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from web import cancel, docs, health, jobs, pages, predict, problems, settings
@@ -30,6 +31,7 @@ def create_app(given: Settings | None = None) -> Flask:
     for module in (predict, jobs, cancel, pages, health, docs):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/", "index", index)
+    app.before_request(refuse_empty_segment)
     app.after_request(harden)
     return app
 
@@ -39,8 +41,20 @@ def index() -> AnyResponse:
     return redirect("/docs")
 
 
+def refuse_empty_segment() -> None:
+    """Know no `//jobs`: the router would take it for `/jobs`.
+
+    :raises NotFound: where the path begins so.
+    """
+    if request.environ.get("PATH_INFO", "").startswith("//"):
+        raise NotFound
+
+
 def harden(response: Response) -> Response:
     """Keep browsers and caches from making more of an answer than it is."""
+    if request.method == "OPTIONS" and not response.data:
+        response.status_code = 204
+        del response.headers["Content-Type"]
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response

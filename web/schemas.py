@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 TEXT_CHARACTERS = 10_000
 
 JOB_ID = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
-BATCH_ID = "0197f3a2-7c54-7d1e-8a11-1f2e3d4c5b6a"
 
 Status = Literal["pending", "processing", "completed", "failed"]
 
@@ -47,7 +46,7 @@ class Submission(BaseModel):
         description="The text; not only white space, and without the character NUL.",
         json_schema_extra={"pattern": r"\S"},
     )
-    model: str = Field("sentiment", description="The model that is to answer; see the runners.")
+    model: str = Field("sentiment", description="The name of the model that is to answer.")
     priority: Annotated[int, BeforeValidator(read_integer)] = Field(
         0, ge=-100, le=100, description="Higher first."
     )
@@ -68,7 +67,8 @@ class JobError(BaseModel):
     """Why a job failed."""
 
     code: str = Field(
-        description="`model_error`, `timeout`, `worker_lost`, `invalid_output`, `cancelled`, …",
+        description="`model_error`, `timeout`, `worker_lost`, `runner_lost`, `invalid_output`,"
+        " `invalid_input` or `cancelled`; there may be others one day.",
         examples=["timeout"],
     )
     message: str
@@ -162,8 +162,10 @@ class Health(BaseModel):
 class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
-    pointer: str = Field("", description="Where in the body, as a JSON Pointer (RFC 6901).")
-    parameter: str = Field("", description="Or which query parameter.")
+    pointer: str | None = Field(
+        None, description="Where in the body, as a JSON Pointer (RFC 6901): there for a body."
+    )
+    parameter: str | None = Field(None, description="Which query parameter: there for a query.")
     detail: str
 
 
