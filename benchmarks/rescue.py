@@ -37,15 +37,18 @@ CANCEL = "insert into cancel_request (job_id) values (%(id)s)"
 
 def main() -> None:
     """Try it, and print the median and the worst."""
-    with system.postgres() as url, ExitStack() as runners:
-        with psycopg.connect(url, autocommit=True) as connection:
-            seconds = []
-            for number in range(TRIES):
-                for _ in range(2 if number == 0 else 1):
-                    runners.enter_context(system.process(url, MODEL, workers=1))
-                system.wait_for(lambda: connection.execute(LOCKED).rowcount == 2, "two runners")
-                seconds.append(_try(connection))
-                print(f"try {number + 1:>2}: {seconds[-1]:.2f} s", flush=True)
+    with (
+        system.postgres() as url,
+        psycopg.connect(url, autocommit=True) as connection,
+        ExitStack() as runners,
+    ):
+        seconds = []
+        for number in range(TRIES):
+            for _ in range(2 if number == 0 else 1):
+                runners.enter_context(system.process(url, MODEL, workers=1))
+            system.wait_for(lambda: connection.execute(LOCKED).rowcount == 2, "two runners")
+            seconds.append(_try(connection))
+            print(f"try {number + 1:>2}: {seconds[-1]:.2f} s", flush=True)
     print(f"kill -9 to the next claim: median {median(seconds):.2f} s, worst {max(seconds):.2f} s")
 
 
