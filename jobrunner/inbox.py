@@ -34,7 +34,7 @@ class Inbox:
 
     def put(self, job: Job) -> bool:
         """Give a job; False when there is no room, or nobody to read it."""
-        head, text = str(job.id).encode(), job.input.encode()
+        head, text = job.key.encode(), job.input.encode()
         try:
             if len(text) <= MAX_INPUT:
                 self._entrance.send(head + text)

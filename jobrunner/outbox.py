@@ -98,7 +98,7 @@ def is_like(outcome: Outcome, other: Outcome) -> bool:
 
 def _report(outcome: Outcome, status: str | None, tally: Tally) -> None:
     job = outcome.job
-    fields: dict[str, object] = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
+    fields: dict[str, object] = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
     if outcome.seconds is not None:
         fields["seconds"] = outcome.seconds
     if status is None:

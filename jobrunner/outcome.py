@@ -3,10 +3,13 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobrunner.frames import ENCODER
 
 MAX_MESSAGE = 1000
 MAX_PLACE = 100
@@ -24,6 +27,11 @@ class Job:
     model: str
     input: str  # the JSON text, passed on as it is
     attempt: int
+
+    @cached_property
+    def key(self) -> str:
+        """The id as text; made once, since it is needed at every step."""
+        return str(self.id)
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,8 @@ def _accepted(job: Job, result: Any, max_result_bytes: int) -> str:
         raise ValueError("the model gave no result")
     if result_type := RESULT_TYPES.get(job.model):
         result_type.model_validate(result)
-    text = json.dumps(result, ensure_ascii=False)
+    # A number like 1e999 was read as an infinity, which is no JSON and a ValueError here.
+    text = ENCODER.encode(result)
     if NUL.search(text):
         raise ValueError("the result holds the character NUL")
     if len(text.encode()) > max_result_bytes:

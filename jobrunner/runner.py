@@ -404,7 +404,7 @@ class Runner:
         jobs = queue.claim(connection, runner=self.id, model=self._model, slots=slots)
         self._workers.give(jobs)
         for job in jobs:
-            fields = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
+            fields = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
             log.info("claimed", **fields, runner=self.id)
         return len(jobs) < slots
 

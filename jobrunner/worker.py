@@ -16,7 +16,6 @@ from time import perf_counter
 from typing import Any
 
 from jobrunner import frames
-from jobrunner.frames import Message
 from jobrunner.inbox import take
 from jobrunner.models import TIMEOUT_SECONDS, Model, load
 from jobrunner.processes import die_with_parent
@@ -66,20 +65,21 @@ def _timeout(model: Model) -> float:
 def answer(model: Model, job_id: str, text: bytes, max_result_bytes: int) -> bytes:
     """Run the model on one job and make the frame of its outcome; nothing it raises escapes."""
     started = perf_counter()
-    reply = _attempt(model, text, max_result_bytes)
-    return frames.encode({"job_id": job_id, "seconds": perf_counter() - started} | reply)
+    outcome = _attempt(model, text, max_result_bytes)
+    seconds = perf_counter() - started
+    return frames.frame(b'{"job_id":"%b","seconds":%.9f,%b}' % (job_id.encode(), seconds, outcome))
 
 
-def _attempt(model: Model, text: bytes, max_result_bytes: int) -> Message:
+def _attempt(model: Model, text: bytes, max_result_bytes: int) -> bytes:
     try:
         item = json.loads(text)
     except (ValueError, RecursionError) as error:
         said = f"the input can not be read: {describe(error)}"
-        return {"error": _error("invalid_input", said, retryable=False)}
+        return _error("invalid_input", said, retryable=False)
     try:
         return _judged(model.predict(item), max_result_bytes)
     except BaseException as error:
-        return {"error": _error("model_error", describe(error), _is_retryable(error))}
+        return _error("model_error", describe(error), _is_retryable(error))
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -89,20 +89,21 @@ def _is_retryable(error: BaseException) -> bool:
         return True
 
 
-def _judged(result: Any, max_result_bytes: int) -> Message:
+def _judged(result: Any, max_result_bytes: int) -> bytes:
     """Say the result, or what is wrong with it: it must be JSON and not too large."""
     try:
-        size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode())
+        text = frames.ENCODER.encode(result).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        return {"error": _error("invalid_output", f"the result is not JSON: {describe(error)}")}
-    if size > max_result_bytes:
-        said = f"the result has {size} bytes, at most {max_result_bytes} are stored"
-        return {"error": _error("invalid_output", said)}
-    return {"result": result}
+        return _error("invalid_output", f"the result is not JSON: {describe(error)}")
+    if len(text) > max_result_bytes:
+        said = f"the result has {len(text)} bytes, at most {max_result_bytes} are stored"
+        return _error("invalid_output", said)
+    return b'"result":' + text
 
 
-def _error(code: str, message: str, retryable: bool = True) -> Message:
-    return {"code": code, "message": message, "retryable": retryable}
+def _error(code: str, message: str, retryable: bool = True) -> bytes:
+    error = {"code": code, "message": message, "retryable": retryable}
+    return b'"error":' + frames.ENCODER.encode(error).encode()
 
 
 def describe(error: BaseException) -> str:

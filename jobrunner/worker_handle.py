@@ -94,8 +94,8 @@ class Worker:
     def take_back(self) -> list[Job]:
         """Take back the jobs that it has not started."""
         ids = self._inbox.take_back()
-        back = [job for job in self.jobs if str(job.id) in ids]
-        self.jobs = deque(job for job in self.jobs if str(job.id) not in ids)
+        back = [job for job in self.jobs if job.key in ids]
+        self.jobs = deque(job for job in self.jobs if job.key not in ids)
         return back
 
     def hear(self) -> Iterator[Message]:
@@ -117,7 +117,7 @@ class Worker:
 
         :raises FrameError: when it is on no job, or on another.
         """
-        if not self.jobs or message.get("job_id") != str(self.jobs[0].id):
+        if not self.jobs or message.get("job_id") != self.jobs[0].key:
             raise FrameError("a reply to a job that the worker is not on")
         self._since = monotonic()
         return judge(self.jobs.popleft(), message, self._max_result_bytes)
