@@ -165,6 +165,11 @@ class Load:
         """The ids of the jobs that were acknowledged."""
         return [post.job_id for post in self.posted if post.status == 202 and post.job_id]
 
+    @property
+    def statuses(self) -> set[int]:
+        """What it was answered."""
+        return {post.status for post in self.posted}
+
     def since(self, moment: float) -> list[Posted]:
         """What was posted after a moment and has been answered."""
         return [post for post in self.posted if post.began > moment]

@@ -1,7 +1,6 @@
 """The promise, kept by real processes: every accepted job reaches one final state."""
 
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -12,7 +11,7 @@ import pytest
 
 from helpers import Jobs, login_url, wait_for
 from jobrunner import database, embedded, migrations, queue
-from processes import Process, System, environment, system
+from processes import Load, Process, System, environment, system
 
 pytestmark = pytest.mark.process
 
@@ -305,15 +304,13 @@ def test_postgresql_restarts_under_load_and_nothing_is_lost(
     with system(server.url, tmp_path) as services:
         runner = services.runner("--workers", "4", MOCK_DELAY_SECONDS=0.02)
         web = services.web(server.url)
-        load = Load(web)
-        wait_for(lambda: len(load.accepted) > 100, "some load")
-
-        server.stop(how)
-        wait_for(lambda: load.refused, "the web says 503", 20)
-        server.start()
-        before = len(load.accepted)
-        wait_for(lambda: len(load.accepted) > before + 100, "load goes on")
-        load.end()
+        with Load(web, pause=0.005) as load:
+            wait_for(lambda: len(load.accepted) > 100, "some load")
+            server.stop(how)
+            wait_for(lambda: 503 in load.statuses, "the web says 503", 20)
+            server.start()
+            before = len(load.accepted)
+            wait_for(lambda: len(load.accepted) > before + 100, "load goes on")
 
         with psycopg.connect(server.url, autocommit=True) as db:
             states = Jobs(db)
@@ -323,7 +320,7 @@ def test_postgresql_restarts_under_load_and_nothing_is_lost(
     assert set(load.accepted) <= set(found)
     # Not even started twice: the outcomes of the meantime have waited for the database.
     assert set(found.values()) == {("completed", 1)}
-    assert load.surprises == []
+    assert load.statuses == {202, 503}
     assert runner.lines("database_back")
 
 
@@ -331,33 +328,25 @@ def unfinished(jobs: Jobs) -> int:
     return jobs.count("pending") + jobs.count("processing")
 
 
-class Load:
-    """Posts without pause until it is ended; keeps what was accepted and refused."""
+def test_a_rolling_restart_under_load_loses_and_repeats_nothing(
+    services: System, web_url: str, jobs: Jobs
+) -> None:
+    runners = [services.runner("--workers", "2", MOCK_DELAY_SECONDS=0.1) for _ in range(2)]
+    web = services.web(web_url)
 
-    def __init__(self, web: Any) -> None:
-        self.accepted: list[str] = []
-        self.refused: list[int] = []
-        self.surprises: list[int] = []
-        self._web = web
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._post) for _ in range(4)]
-        for thread in self._threads:
-            thread.start()
+    with Load(web, clients=2) as load:
+        for runner in runners:
+            before = jobs.count("completed")
+            wait_for(lambda n=before: jobs.count("completed") > n + 5, "some are completed")
+            runner.send(signal.SIGTERM)
+            assert runner.wait() == 0
+            services.runner("--workers", "2", MOCK_DELAY_SECONDS=0.1)
 
-    def end(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _post(self) -> None:
-        while not self._over.wait(0.005):
-            status, body = self._web.submit("good")
-            if status == 202:
-                self.accepted.append(body["job_id"])
-            elif status == 503:
-                self.refused.append(status)
-            else:
-                self.surprises.append(status)
+    wait_for(lambda: not unfinished(jobs), "everything is final", 30)
+    rows = jobs.db.execute("select id::text, status, attempt from job").fetchall()
+    assert {row[0] for row in rows} == set(load.accepted)
+    assert {row[1:] for row in rows} == {("completed", 1)}
+    assert load.statuses == {202}
 
 
 def test_drain_ends_when_the_queue_is_empty(services: System, jobs: Jobs) -> None:
