@@ -76,10 +76,17 @@ KILLS = tuple(Fault(at, "runner_kill", 1, place % 3) for place, at in enumerate(
 
 @mutant(_plan("finish_without_token", 15, _work(3, 4, 1.2), *PAUSES))
 def finish_without_token() -> None:
-    """An outcome is recorded by the job's id alone."""
+    """An outcome is recorded by the job's id alone, before a heartbeat can tell of the loss."""
     guard = "        and job.lease_token = outcome.lease_token\n"
     _change(queue, "COMPLETE", guard, "")
     _change(queue, "FAIL", "        " + guard, "")
+    cancel = Runner._cancel
+
+    def write_first(self: Runner, connection: Connection) -> None:
+        self._write(connection)
+        cancel(self, connection)
+
+    _put(Runner, "_cancel", write_first)
 
 
 @mutant(_plan("revive", 15, _work(3, 4, 1.2), *PAUSES))
