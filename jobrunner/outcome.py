@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -27,6 +28,8 @@ class Job:
     model: str
     input: str  # the JSON text, passed on as it is
     attempt: int
+    priority: int = 0
+    run_at: datetime = datetime.min
 
     @cached_property
     def key(self) -> str:

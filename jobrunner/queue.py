@@ -7,8 +7,8 @@ meanwhile, and is left alone. See the head of ``sql/0001_create_job.sql`` for th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -19,8 +19,10 @@ from jobrunner.outcome import Job, Outcome
 Connection = psycopg.Connection[Any]
 
 # Skip locked: two runners never wait for each other, nor take the same job. The order is
-# written as the index job_unfinished_idx has it. A runner that was found dead claims
-# nothing under its old id.
+# written as the index job_unfinished_idx has it, and the place to begin at as well: while an
+# old snapshot is open somewhere, all that was claimed before stays in the index, and who
+# begins at its front walks over it each time. A runner that was found dead claims nothing
+# under its old id.
 CLAIM = """
     with candidate as (
         select id
@@ -30,6 +32,9 @@ CLAIM = """
             and status = 'pending'
             and model = %(model)s
             and run_at <= now()
+            and (-priority, run_at, id) >= (
+                %(from_priority)s::smallint, %(from_run_at)s::timestamptz, %(from_id)s::uuid
+            )
             and exists (select from runner where id = %(runner)s and lost_at is null)
         order by -priority, run_at, id
         limit %(slots)s
@@ -44,7 +49,14 @@ CLAIM = """
         started_at = clock_timestamp()
     from candidate
     where job.id = candidate.id
-    returning job.id, job.lease_token, job.model, job.input::text as input, job.attempt
+    returning
+        job.id,
+        job.lease_token,
+        job.model,
+        job.input::text as input,
+        job.attempt,
+        job.priority,
+        job.run_at
 """
 
 COMPLETE = """
@@ -267,6 +279,17 @@ SHOW = """
 """
 
 
+class Place(NamedTuple):
+    """Where a job stands in the queue; the smaller comes first."""
+
+    priority: int  # negated
+    run_at: datetime
+    id: UUID
+
+
+FRONT = Place(-101, datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+
 @dataclass(frozen=True)
 class Rescued:
     """A job that was freed from a dead runner, and whether it goes on."""
@@ -276,14 +299,23 @@ class Rescued:
     attempt: int
 
 
-def claim(connection: Connection, *, runner: str, model: str, slots: int) -> list[Job]:
+def claim(
+    connection: Connection, *, runner: str, model: str, slots: int, place: Place = FRONT
+) -> list[Job]:
     """Take up to ``slots`` due jobs of a model, in the order of priority and age.
 
-    The rows are locked for this one statement only, never while a model runs.
+    Those before ``place`` are passed over. The rows are locked for this one statement only,
+    never while a model runs.
     """
+    parameters = {"runner": runner, "model": model, "slots": slots}
+    begin = {"from_priority": place.priority, "from_run_at": place.run_at, "from_id": place.id}
     with connection.cursor(row_factory=class_row(Job)) as cursor:
-        cursor.execute(CLAIM, {"runner": runner, "model": model, "slots": slots})
-        return cursor.fetchall()
+        return cursor.execute(CLAIM, parameters | begin).fetchall()
+
+
+def last_place(jobs: Sequence[Job]) -> Place:
+    """Say where the last of these jobs stood."""
+    return max(Place(-job.priority, job.run_at, job.id) for job in jobs)
 
 
 def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[UUID, str]:

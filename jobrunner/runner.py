@@ -10,6 +10,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import psycopg
@@ -36,6 +37,8 @@ JANITOR_SECONDS = 60.0
 SECOND_LOOK_SECONDS = 0.05
 BEATS_PER_LEASE = 6
 MAX_CLAIM = 200
+# How long a job that comes before those that were claimed last may be passed over.
+FRONT_SECONDS = 1.5
 TELL_SECONDS = 1.0
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
@@ -65,6 +68,7 @@ class Timetable:
     rescue: float = 0.0
     cancel: float = 0.0
     look: float = 0.0
+    front: float = 0.0
     clean: float = 0.0
 
 
@@ -86,6 +90,7 @@ class Runner:
         self._asleep = False
         # What is wrong, for the row of the runner: why it hears nothing, deletes nothing.
         self._deaf: str | None = None
+        self._place = queue.FRONT
         self._janitor_refused: str | None = None
         self._model_is_known = False
         self._queue_is_empty = False
@@ -264,7 +269,7 @@ class Runner:
             return
         for channel, payload in heard:
             if channel == "job_submitted":
-                self._times.look = 0.0
+                self._times.look = self._times.front = 0.0
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:
@@ -310,8 +315,9 @@ class Runner:
     def _check_listener(self) -> None:
         try:
             self._listener.keep_lock()
-            # A notification that came with the answer wakes nobody.
-            self._times.look = 0.0
+            if self._listener.connected:
+                # A notification that came with the answer wakes nobody.
+                self._times.look = 0.0
         except DatabaseUnavailable as error:
             self._lose_listener(error)
 
@@ -401,12 +407,23 @@ class Runner:
     def _take(self, connection: queue.Connection) -> bool:
         """Claim what the workers have room for; whether there were fewer."""
         slots = min(self._workers.room, MAX_CLAIM)
-        jobs = queue.claim(connection, runner=self.id, model=self._model, slots=slots)
+        jobs = self._claim_jobs(connection, slots)
         self._workers.give(jobs)
         for job in jobs:
             fields = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
             log.info("claimed", **fields, runner=self.id)
         return len(jobs) < slots
+
+    def _claim_jobs(self, connection: queue.Connection, slots: int) -> list[Job]:
+        """Go on where the last claim ended, as long as each is full, and not for too long."""
+        if monotonic() >= self._times.front:
+            self._place, self._times.front = queue.FRONT, monotonic() + _jittered(FRONT_SECONDS)
+        claim = partial(queue.claim, connection, runner=self.id, model=self._model)
+        jobs = claim(slots=slots, place=self._place)
+        if len(jobs) < slots and self._place != queue.FRONT:
+            jobs += claim(slots=slots - len(jobs))
+        self._place = queue.last_place(jobs) if jobs and len(jobs) == slots else queue.FRONT
+        return jobs
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_claim_marks_the_job_and_counts_the_attempt(
     [job] = claim(runner)
 
     row = jobs.get(job_id)
-    assert job == Job(job_id, row["lease_token"], "sentiment", '{"text": "some words"}', 1)
+    text, run_at = '{"text": "some words"}', row["run_at"]
+    assert job == Job(job_id, row["lease_token"], "sentiment", text, 1, 0, run_at)
     assert (row["status"], row["attempt"], row["claimed_by"]) == ("processing", 1, RUNNER)
     assert row["started_at"] >= row["created_at"]
 
@@ -161,3 +163,15 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
 def test_nothing_is_known_of_the_next_run_of_an_empty_queue(runner: BoundedConnection) -> None:
     assert queue.next_run_at(runner, model="sentiment") is None
     assert queue.release_unknown(runner, runner=RUNNER, held=[uuid4()]) == {}
+
+
+def test_a_claim_can_go_on_where_the_last_one_ended(runner: BoundedConnection, jobs: Jobs) -> None:
+    low, first, second, third = (jobs.add(priority=priority) for priority in (-5, 7, 7, 7))
+    mine = partial(queue.claim, runner, runner=RUNNER, model="sentiment")
+
+    claimed = mine(slots=2)
+    urgent = jobs.add(priority=8)
+    following = mine(slots=2, place=queue.last_place(claimed))
+
+    assert [ids(claimed), ids(following)] == [{first, second}, {third, low}]
+    assert ids(mine(slots=2)) == {urgent}
