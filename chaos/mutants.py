@@ -164,11 +164,13 @@ def claim_by_look() -> None:
         returning id, lease_token, model, input::text, attempt
     """
 
-    def claim(connection: Connection, *, runner: str, model: str, slots: int) -> list[Job]:
-        wanted = {"runner": runner, "model": model, "slots": slots}
-        ids = [row[0] for row in connection.execute(look, wanted)]
+    def claim(connection: Connection, *, slots: int, **who: Any) -> list[Job]:
+        place = queue.FRONT
+        begin = {"from_priority": place.priority, "from_run_at": place.run_at, "from_id": place.id}
+        ids = [row[0] for row in connection.execute(look, who | begin | {"slots": slots})]
         sleep(0.02)
-        return [Job(*row) for row in connection.execute(update, {"runner": runner, "ids": ids})]
+        taken = connection.execute(update, {"runner": who["runner"], "ids": ids})
+        return [Job(*row) for row in taken]
 
     _put(queue, "claim", claim)
 

@@ -6,12 +6,15 @@ a worker can be given its next jobs ahead of time, and they never wait for a nei
 turns out to be slow, nor are lost with a worker that dies.
 """
 
+import errno
 import os
 import socket
 import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import IO
 
 from jobrunner.outcome import Job
 
@@ -21,6 +24,8 @@ KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 ID_BYTES = 36
 # A larger input goes into a file, of which the message brings the descriptor.
 MAX_INPUT = 64 * 1024
+# There is no room, or nobody reads any more; anything else would be so again.
+NOT_NOW = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOBUFS, errno.ENOTCONN)
 INT = struct.Struct("i")
 ROOM_FOR_ONE = socket.CMSG_LEN(INT.size)
 
@@ -33,27 +38,40 @@ class Inbox:
         self._entrance.setblocking(False)
 
     def put(self, job: Job) -> bool:
-        """Give a job; False when there is no room, or nobody to read it."""
+        """Give a job; False when there is no room, or nobody to read it.
+
+        :raises OSError: when it can't be given, neither now nor later.
+        """
         head, text = job.key.encode(), job.input.encode()
         try:
             if len(text) <= MAX_INPUT:
                 self._entrance.send(head + text)
                 return True
-            with tempfile.TemporaryFile() as file:
+            with _file() as file:
                 file.write(text)
                 file.flush()
                 socket.send_fds(self._entrance, [head], [file.fileno()])
             return True
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in NOT_NOW:
+                return False
+            raise
 
     def take_back(self) -> set[str]:
         """Take what the worker has not taken; give the jobs' ids."""
         ids = set()
         with suppress(BlockingIOError):
-            while received := _receive(self.exit, socket.MSG_DONTWAIT):
-                ids.add(received[0])
+            while message := self._unread():
+                ids.add(message[:ID_BYTES].decode())
         return ids
+
+    def _unread(self) -> bytes:
+        message, extra, _, _ = self.exit.recvmsg(
+            ID_BYTES + MAX_INPUT, ROOM_FOR_ONE, socket.MSG_DONTWAIT
+        )
+        for descriptor in _descriptors(extra):
+            os.close(descriptor)
+        return message
 
     def close(self) -> None:
         """Close it; a worker that waits for a job finds the end."""
@@ -62,18 +80,32 @@ class Inbox:
 
 
 def take(end: socket.socket) -> tuple[str, bytes] | None:
-    """Wait for the next job and give its id and its input; None when the runner is gone."""
-    return _receive(end)
+    """Wait for the next job and give its id and its input; None when the runner is gone.
 
-
-def _receive(end: socket.socket, flags: int = 0) -> tuple[str, bytes] | None:
-    # Not by recv_fds(): some versions of Python forget the flags.
-    message, extra, _, _ = end.recvmsg(ID_BYTES + MAX_INPUT, ROOM_FOR_ONE, flags)
+    :raises OSError: when the process has no descriptor left for a large input.
+    """
+    # Not by recv_fds(): some versions of Python forget what it is given.
+    message, extra, flags, _ = end.recvmsg(ID_BYTES + MAX_INPUT, ROOM_FOR_ONE)
     if not message:
         return None
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, "no file descriptor is left")
     job_id, text = message[:ID_BYTES].decode(), message[ID_BYTES:]
-    for _, _, descriptor in extra:
-        with os.fdopen(INT.unpack(descriptor[: INT.size])[0], "rb") as file:
+    for descriptor in _descriptors(extra):
+        with os.fdopen(descriptor, "rb") as file:
             file.seek(0)
             text = file.read()
     return job_id, text
+
+
+def _descriptors(extra: list[tuple[int, int, bytes]]) -> Iterator[int]:
+    for _, _, data in extra:
+        for (descriptor,) in INT.iter_unpack(data[: len(data) // INT.size * INT.size]):
+            yield descriptor
+
+
+def _file() -> IO[bytes]:
+    """Make a file without a name, in memory where that can be had."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("input"), "w+b")
+    return tempfile.TemporaryFile()

@@ -7,11 +7,13 @@ it longer than the jobs themselves. Lines within ``together`` are written with o
 import logging
 import os
 import re
+import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import gmtime, strftime, time
 
 STDERR = 2
+PATIENCE_MILLISECONDS = 1000
 PLAIN = re.compile(r"[\w.:/,+@%()\[\]-]+", re.ASCII)
 
 
@@ -101,10 +103,11 @@ def _one_line(text: str) -> str:
 
 
 def _write(text: str) -> None:
+    """Write to standard error, unless nobody reads there: no reason to stand still."""
     data = text.encode("utf-8", "replace")
-    try:
-        while data:
-            data = data[os.write(STDERR, data) :]
-    except OSError:
-        # Nobody reads it, or the disk is full: no reason to lose a job.
-        return
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    with suppress(OSError):
+        # A pipe that has room for so much takes it at once.
+        while data and poll.poll(PATIENCE_MILLISECONDS):
+            data = data[os.write(STDERR, data[: select.PIPE_BUF]) :]

@@ -23,9 +23,18 @@ Connection = psycopg.Connection[Any]
 # old snapshot is open somewhere, all that was claimed before stays in the index, and who
 # begins at its front walks over it each time. A runner that was found dead claims nothing
 # under its old id.
+#
+# So many of the first as there are idle workers are started at once. What is claimed ahead of
+# time is not, and a runner that dies costs it an attempt: so nothing is claimed ahead on its
+# last attempt, lest it fail without having been started; and not more than memory can hold.
 CLAIM = """
     with candidate as (
-        select id
+        select
+            id,
+            priority,
+            run_at,
+            attempt + 1 >= max_attempts as is_last_attempt,
+            pg_column_size(input) as bytes
         from job
         where
             finished_at is null
@@ -39,7 +48,29 @@ CLAIM = """
         order by -priority, run_at, id
         limit %(slots)s
         for update skip locked
+    ),
+
+    ranked as (
+        select
+            id,
+            is_last_attempt,
+            row_number() over in_order as place,
+            sum(bytes) over in_order - bytes as bytes_before
+        from candidate
+        window in_order as (
+            order by -priority, run_at, id
+            rows unbounded preceding
+        )
+    ),
+
+    chosen as (
+        select id
+        from ranked
+        where
+            place <= %(idle)s
+            or (not is_last_attempt and bytes_before < %(max_bytes)s)
     )
+
     update job
     set
         status = 'processing',
@@ -47,8 +78,8 @@ CLAIM = """
         claimed_by = %(runner)s,
         lease_token = gen_random_uuid(),
         started_at = clock_timestamp()
-    from candidate
-    where job.id = candidate.id
+    from chosen
+    where job.id = chosen.id
     returning
         job.id,
         job.lease_token,
@@ -287,6 +318,9 @@ class Place(NamedTuple):
     id: UUID
 
 
+# Of inputs as they are stored, compressed maybe.
+MAX_AHEAD_BYTES = 2_000_000
+
 FRONT = Place(-101, datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
@@ -300,14 +334,27 @@ class Rescued:
 
 
 def claim(
-    connection: Connection, *, runner: str, model: str, slots: int, place: Place = FRONT
+    connection: Connection,
+    *,
+    runner: str,
+    model: str,
+    slots: int,
+    idle: int | None = None,
+    place: Place = FRONT,
 ) -> list[Job]:
     """Take up to ``slots`` due jobs of a model, in the order of priority and age.
 
-    Those before ``place`` are passed over. The rows are locked for this one statement only,
-    never while a model runs.
+    Those over ``idle`` (all, unless given) are taken ahead of time: see CLAIM. Those before
+    ``place`` are passed over. The rows are locked for this one statement only, never while a
+    model runs.
     """
-    parameters = {"runner": runner, "model": model, "slots": slots}
+    parameters = {
+        "runner": runner,
+        "model": model,
+        "slots": slots,
+        "idle": slots if idle is None else idle,
+        "max_bytes": MAX_AHEAD_BYTES,
+    }
     begin = {"from_priority": place.priority, "from_run_at": place.run_at, "from_id": place.id}
     with connection.cursor(row_factory=class_row(Job)) as cursor:
         return cursor.execute(CLAIM, parameters | begin).fetchall()

@@ -172,6 +172,7 @@ class Runner:
             self._keep_alive(connection)
             self._write(connection)
             self._sweep(connection)
+            self._release(connection, self._workers.surplus())
             self._claim(connection)
             self._link.works()
         except (JobrunnerError, psycopg.Error) as error:
@@ -197,8 +198,8 @@ class Runner:
 
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
-        unfinished = self._workers.kill_jobs()
-        self._collect()
+        unfinished, outcomes = self._workers.kill_jobs()
+        self._outbox.add(outcomes)
         deadline = monotonic() + LAST_WORDS_SECONDS
         while monotonic() < deadline:
             try:
@@ -288,7 +289,8 @@ class Runner:
         self._times.cancel = monotonic() + _jittered(CANCEL_SECONDS)
         ids = [job.id for job in self._workers.jobs]
         wanted = queue.cancelled(connection, ids) if ids else set()
-        self._outbox.add([cancelled(job) for job in self._workers.kill_jobs(wanted)])
+        killed, outcomes = self._workers.kill_jobs(wanted)
+        self._outbox.add([*outcomes, *map(cancelled, killed)])
 
     def _write(self, connection: queue.Connection) -> None:
         """Record outcomes, and soon after let the row of the runner tell of them."""
@@ -337,7 +339,8 @@ class Runner:
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""
-        dropped = len(self._workers.kill_jobs()) + self._outbox.clear()
+        killed, outcomes = self._workers.kill_jobs()
+        dropped = len(killed) + len(outcomes) + self._outbox.clear()
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
         self._tally = Tally()
@@ -405,25 +408,24 @@ class Runner:
             self._set_asleep(connection, False)
 
     def _take(self, connection: queue.Connection) -> bool:
-        """Claim what the workers have room for; whether there were fewer."""
-        slots = min(self._workers.room, MAX_CLAIM)
-        jobs = self._claim_jobs(connection, slots)
+        """Claim what the workers have room for; whether there were too few."""
+        slots, idle = min(self._workers.room, MAX_CLAIM), self._workers.idle
+        if monotonic() >= self._times.front:
+            if not idle:
+                # What is on its last attempt is not claimed ahead: it needs an idle worker.
+                return False
+            self._place, self._times.front = queue.FRONT, monotonic() + _jittered(FRONT_SECONDS)
+        claim = partial(queue.claim, connection, runner=self.id, model=self._model)
+        jobs = claim(slots=slots, idle=idle, place=self._place)
+        if len(jobs) < slots and self._place != queue.FRONT:
+            jobs += claim(slots=slots - len(jobs), idle=max(0, idle - len(jobs)))
+        full = bool(jobs) and len(jobs) == slots
+        self._place = queue.last_place(jobs) if full else queue.FRONT
         self._workers.give(jobs)
         for job in jobs:
             fields = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
             log.info("claimed", **fields, runner=self.id)
         return len(jobs) < slots
-
-    def _claim_jobs(self, connection: queue.Connection, slots: int) -> list[Job]:
-        """Go on where the last claim ended, as long as each is full, and not for too long."""
-        if monotonic() >= self._times.front:
-            self._place, self._times.front = queue.FRONT, monotonic() + _jittered(FRONT_SECONDS)
-        claim = partial(queue.claim, connection, runner=self.id, model=self._model)
-        jobs = claim(slots=slots, place=self._place)
-        if len(jobs) < slots and self._place != queue.FRONT:
-            jobs += claim(slots=slots - len(jobs))
-        self._place = queue.last_place(jobs) if jobs and len(jobs) == slots else queue.FRONT
-        return jobs
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""

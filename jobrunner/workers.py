@@ -28,6 +28,8 @@ MAX_RESTART_SECONDS = 60.0
 # So much work a worker has ahead: more than the runner is ever away to talk to the database.
 AHEAD_SECONDS = 0.05
 MAX_AHEAD = 100
+# On a job for so long, a worker is not at short ones any more.
+SLOW_SECONDS = 1.0
 # How much of the moving average of a job's time the newest job makes up.
 FRESH_SHARE = 0.1
 
@@ -50,7 +52,8 @@ class Workers:
         self._max_result_bytes = max_result_bytes
         self._workers: list[Worker] = []
         self._waiting: deque[Job] = deque()
-        self._late: list[Outcome] = []
+        # Of jobs that no worker could be given.
+        self._refused: list[Outcome] = []
         self._job_seconds: float | None = None
         self._were_ready = False
         self._setup_failures = 0
@@ -64,7 +67,14 @@ class Workers:
     @property
     def jobs(self) -> list[Job]:
         """What they are on, and what waits for one of them."""
-        return [*(job for worker in self._workers for job in worker.jobs), *self._waiting]
+        given = (job for worker in self._workers for job in worker.jobs)
+        return [*given, *self._waiting, *(outcome.job for outcome in self._refused)]
+
+    @property
+    def idle(self) -> int:
+        """How many would start a job at once."""
+        idle = sum(worker.ready and not worker.jobs for worker in self._workers)
+        return max(0, idle - len(self._waiting))
 
     @property
     def room(self) -> int:
@@ -109,7 +119,7 @@ class Workers:
 
         :raises ModelLoadError: when the model can't be loaded and never could.
         """
-        outcomes, self._late = self._late, []
+        outcomes, self._refused = self._refused, []
         heard = waiting.wait([worker.pipe for worker in self._workers], 0)
         for worker in list(self._workers):
             try:
@@ -127,18 +137,44 @@ class Workers:
                 outcomes += self._replace(worker, Failure("invalid_output", str(error)))
         return outcomes
 
-    def kill_jobs(self, ids: Collection[UUID] | None = None) -> list[Job]:
+    def surplus(self) -> list[Job]:
+        """Take back what was claimed ahead and would wait too long, and return it.
+
+        All of it while no worker can be started or all are long at what they do; else what
+        is more than jobs of the present length should have ahead.
+        """
+        ready = [worker for worker in self._workers if worker.ready]
+        stuck = all(worker.jobs and worker.seconds > SLOW_SECONDS for worker in ready)
+        if not ready and monotonic() < self._restart_at:
+            keep = 0
+        elif ready:
+            keep = len(ready) * (1 if stuck else self._depth())
+        else:
+            return []
+        over = sum(len(worker.jobs) for worker in self._workers) + len(self._waiting) - keep
+        if over <= 0:
+            return []
+        for worker in self._workers:
+            self._waiting.extend(worker.take_back())
+        return [self._waiting.pop() for _ in range(min(over, len(self._waiting)))]
+
+    def kill_jobs(self, ids: Collection[UUID] | None = None) -> tuple[list[Job], list[Outcome]]:
         """Take away all jobs, or those of these ids, and return them.
 
-        Inferences that are under way are ended, and their workers replaced.
+        Inferences that are under way are ended, and their workers replaced. What had just
+        been finished is returned as well.
         """
+        outcomes: list[Outcome] = []
         killed = self._withdraw(ids)
         for worker in list(self._workers):
+            self._listen(worker, outcomes)
             if worker.jobs and (ids is None or worker.jobs[0].id in ids):
-                self._late += self._end(worker)
-                killed += worker.jobs
-                worker.jobs.clear()
-        return killed
+                outcomes += self._end(worker)
+                wanted = [job for job in worker.jobs if ids is None or job.id in ids]
+                killed += wanted
+                # It had gone on to the next one meanwhile: that is begun again.
+                self._waiting.extendleft(job for job in worker.jobs if job not in wanted)
+        return killed, outcomes
 
     def end(self) -> None:
         """End them all."""
@@ -156,33 +192,45 @@ class Workers:
 
     def _deal(self) -> None:
         """Give what waits to those that have least, and what is ahead to those with nothing."""
+        if not self._waiting:
+            self._waiting.extend(self._shareable())
         depth = self._depth()
         open_to = [worker for worker in self._workers if worker.ready]
         while self._waiting and open_to:
             worker = min(open_to, key=lambda worker: len(worker.jobs))
-            if len(worker.jobs) < depth and worker.give(self._waiting[0]):
-                self._waiting.popleft()
-            else:
+            if len(worker.jobs) >= depth or not self._give_next(worker):
                 open_to.remove(worker)
-        if not self._waiting:
-            self._share()
 
-    def _share(self) -> None:
-        """Let a worker with nothing to do have what another has not started."""
+    def _give_next(self, worker: Worker) -> bool:
+        """Give a worker the first job that waits; False when it can take none now."""
+        job = self._waiting[0]
+        try:
+            if not worker.give(job):
+                return False
+        except OSError as error:
+            said = f"the input can not be passed to a worker: {error.strerror}"
+            self._refused.append(Outcome(job, None, failure=Failure("worker_lost", said)))
+        self._waiting.popleft()
+        return True
+
+    def _shareable(self) -> list[Job]:
+        """What another worker has not started, where a worker has nothing to do."""
         ready = [worker for worker in self._workers if worker.ready]
         most = max(ready, key=lambda worker: len(worker.jobs), default=None)
         if most and len(most.jobs) > 1 and any(not worker.jobs for worker in ready):
-            self._waiting.extend(most.take_back())
-            if self._waiting:
-                self._deal()
+            return most.take_back()
+        return []
 
     def _withdraw(self, ids: Collection[UUID] | None) -> list[Job]:
         """Take away jobs that no worker has started; the others wait to be dealt again."""
         for worker in self._workers:
             if ids is None or any(job.id in ids for job in worker.jobs):
                 self._waiting.extend(worker.take_back())
-        wanted = [job for job in self._waiting if ids is None or job.id in ids]
-        self._waiting = deque(job for job in self._waiting if job not in wanted)
+        wanted: list[Job] = []
+        left: deque[Job] = deque()
+        for job in self._waiting:
+            (wanted if ids is None or job.id in ids else left).append(job)
+        self._waiting = left
         return wanted
 
     # Workers
@@ -199,6 +247,16 @@ class Workers:
                 outcomes.append(outcome)
                 if outcome.seconds is not None:
                     self._note_pace(outcome.seconds)
+
+    def _listen(self, worker: Worker, outcomes: list[Outcome]) -> None:
+        """Take what it has said already: it may be done with what it is thought to be on."""
+        try:
+            if waiting.wait([worker.pipe], 0):
+                self._take(worker, outcomes)
+        except EOFError:
+            return  # which is seen when outcomes are collected
+        except FrameError:
+            worker.trusted = False
 
     def _note_pace(self, seconds: float) -> None:
         former = seconds if self._job_seconds is None else self._job_seconds
@@ -220,20 +278,24 @@ class Workers:
 
     def _replace(self, worker: Worker, failure: Failure) -> list[Outcome]:
         """End a worker for a fault; the job that it was on fails, those after it wait."""
-        at_fault, seconds = worker.jobs[0] if worker.jobs else None, worker.seconds
+        judged, seconds = worker.jobs[0] if worker.jobs else None, worker.seconds
         outcomes = self._end(worker)
         self.lost += 1
         log.warning("worker_lost", model=self.spec.name, pid=worker.pid, reason=failure.message)
         if not worker.ready:
             self._setup_failed(failure.message)
-        if at_fault and at_fault in worker.jobs:
-            worker.jobs.remove(at_fault)
+        at_fault = worker.jobs[0] if worker.jobs else None
+        if at_fault and (at_fault == judged or failure.code != "timeout"):
+            worker.jobs.popleft()
             outcomes.append(Outcome(at_fault, seconds, failure=failure))
         self._waiting.extendleft(reversed(worker.jobs))
         return outcomes
 
     def _end(self, worker: Worker) -> list[Outcome]:
-        """Kill a worker; its last outcomes are given, and what it never started waits again."""
+        """Kill a worker and give its last outcomes; what it never started waits again.
+
+        What it had started stays in its ``jobs``.
+        """
         self._workers.remove(worker)
         outcomes = worker.kill()
         self._waiting.extendleft(reversed(worker.close()))

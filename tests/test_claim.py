@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from secrets import token_hex
 from uuid import UUID, uuid4
 
 import pytest
@@ -175,3 +176,28 @@ def test_a_claim_can_go_on_where_the_last_one_ended(runner: BoundedConnection, j
 
     assert [ids(claimed), ids(following)] == [{first, second}, {third, low}]
     assert ids(mine(slots=2)) == {urgent}
+
+
+def test_what_is_on_its_last_attempt_is_not_claimed_ahead(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    last = [jobs.add(max_attempts=1) for _ in range(3)]
+    others = [jobs.add() for _ in range(3)]
+    mine = partial(queue.claim, runner, runner=RUNNER, model="sentiment", slots=10)
+
+    assert ids(mine(idle=2)) == {*last[:2], *others}
+    assert ids(mine(idle=0)) == set()
+    assert ids(mine(idle=1)) == {last[2]}
+
+
+def test_no_more_is_claimed_ahead_than_memory_can_hold(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    large = [jobs.add(token_hex(500_000)) for _ in range(8)]
+    mine = partial(queue.claim, runner, runner=RUNNER, model="sentiment", slots=10)
+
+    some = mine(idle=1)
+
+    assert 2 <= len(some) < 8
+    assert ids(some) == set(large[: len(some)])
+    assert len(mine(idle=8)) == 8 - len(some)

@@ -1,5 +1,6 @@
 """The log of the runner: one line a move, in logfmt."""
 
+import os
 import re
 import subprocess
 import sys
@@ -65,5 +66,25 @@ def test_a_log_that_can_not_be_written_stops_nothing() -> None:
             [sys.executable, "-c", program], stderr=full, capture_output=False,
             stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
+
+    assert done.stdout == "alive\n"
+
+
+def test_a_log_that_nobody_reads_stops_nothing() -> None:
+    program = """if True:
+        from jobrunner import log
+        log.set_up()
+        log.PATIENCE_MILLISECONDS = 10
+        for _ in range(3000):
+            log.info("x" * 100)
+        print("alive")
+    """
+    reader, writer = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-c", program], stderr=writer, stdout=subprocess.PIPE, text=True,
+        check=True, timeout=60,
+    )  # fmt: skip
+    os.close(reader)
+    os.close(writer)
 
     assert done.stdout == "alive\n"

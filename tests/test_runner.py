@@ -1,6 +1,8 @@
 """The promise, kept by real processes: every accepted job reaches one final state."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -103,6 +105,16 @@ def test_an_urgent_job_is_not_passed_over_for_long_by_a_busy_runner(
 
     jobs.wait(urgent, "completed", 10)
     assert jobs.status(waiting[-1]) == "pending"
+
+
+def test_a_runner_without_standard_streams_works(services: System, jobs: Jobs) -> None:
+    command = f"exec {sys.executable} -m jobrunner start --drain <&- >&- 2>&-"
+    job_id = jobs.add()
+    env = environment(services.url, MOCK_DELAY_SECONDS=0)
+
+    assert subprocess.run(["sh", "-c", command], env=env, check=False, timeout=60).returncode == 0
+
+    assert jobs.status(job_id) == "completed"
 
 
 def test_an_outcome_that_can_never_be_written_stops_neither_heartbeat_nor_other_jobs(

@@ -1,5 +1,6 @@
 """Isolation of the model: whatever it does costs the attempt that it was on, and no more."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -361,9 +362,9 @@ def test_kill_jobs_ends_the_inferences_and_keeps_the_idle_workers(
     workers.give([job])
     wait_for((tmp_path / "begun").exists, "it has begun")
 
-    killed = workers.kill_jobs()
+    killed, outcomes = workers.kill_jobs()
 
-    assert killed == [job]
+    assert (killed, outcomes) == ([job], [])
     assert workers.ready == 1
     assert settle(workers, lambda: workers.ready == 2) == []
 
@@ -428,13 +429,75 @@ def test_jobs_that_were_not_started_can_be_taken_away_without_harm(
     workers.give(jobs)
     wait_for((tmp_path / "begun").exists, "it has begun")
 
-    assert workers.kill_jobs({jobs[1].id}) == [jobs[1]]
+    assert workers.kill_jobs({jobs[1].id}) == ([jobs[1]], [])
 
     assert workers.ready == 1
     assert {job.id for job in workers.jobs} == {jobs[0].id, jobs[2].id}
-    assert workers.kill_jobs({jobs[0].id}) == [jobs[0]]
+    assert workers.kill_jobs({jobs[0].id}) == ([jobs[0]], [])
     [outcome] = settle(workers, lambda: not workers.jobs)
     assert (outcome.job.id, code(outcome)) == (jobs[2].id, None)
+
+
+def test_a_cancel_of_a_job_that_is_done_does_not_hit_the_next_one(
+    start: Start, tmp_path: Path
+) -> None:
+    workers = start(count=1)
+    run(workers, *["well"] * 20)
+    done, under_way = a_job("well"), a_job(f"mark {tmp_path / 'begun'}")
+    workers.give([done, under_way])
+    wait_for((tmp_path / "begun").exists, "the second has begun")
+
+    killed, outcomes = workers.kill_jobs({done.id})
+
+    assert killed == []
+    assert [(outcome.job, code(outcome)) for outcome in outcomes] == [(done, None)]
+    assert workers.jobs == [under_way]
+    assert workers.ready == 1
+
+
+def test_what_is_ahead_of_jobs_that_turn_slow_is_given_back(start: Start, tmp_path: Path) -> None:
+    workers = start(count=1)
+    run(workers, *["well"] * 20)
+    slow, *ahead = a_job(f"mark {tmp_path / 'begun'}"), *(a_job("well") for _ in range(30))
+    workers.give([slow, *ahead])
+    wait_for((tmp_path / "begun").exists, "it has begun")
+    assert workers.surplus() == []
+
+    back = wait_for(workers.surplus, "a second has gone by")
+
+    assert set(back) == set(ahead)
+    assert workers.jobs == [slow]
+
+
+def test_jobs_are_given_back_while_no_worker_can_be_started(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
+    workers = start("SetsUpOnce")
+    workers._job_seconds = 0.001
+    first, *ahead = (a_job("die") for _ in range(5))
+    workers.give([first, *ahead])
+
+    settle(workers, lambda: workers.trouble is not None)
+
+    assert set(workers.surplus()) == set(ahead)
+    assert workers.jobs == []
+
+
+def test_a_job_that_can_be_given_to_nobody_holds_up_no_other(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    workers = start("Echo", count=1, name="echo")
+    monkeypatch.setattr("jobrunner.inbox._file", no_space)
+
+    large, small = run(workers, "x" * 100_000, "short", model="echo")
+
+    assert code(large) == "worker_lost"
+    assert "No space left" in str(large.failure)
+    assert code(small) is None
 
 
 def test_more_and_larger_inputs_than_a_socket_holds_all_arrive(start: Start) -> None:
