@@ -29,7 +29,9 @@ BLOCKING = """
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
     """A server that lets the runner find out first about a deadlock."""
-    server = embedded.Server(tmp_path / "postgres", options={"fsync": "off"})
+    # Looked for once in a wait: by then, also on a slow machine, there must be one.
+    options = {"fsync": "off", "deadlock_timeout": "2500ms"}
+    server = embedded.Server(tmp_path / "postgres", options=options)
     with database.connect(server.start()) as connection:
         migrations.migrate(connection)
     yield server
@@ -114,7 +116,8 @@ def test_results_that_met_a_deadlock_are_written_at_the_next_try(
     for job_id in ids:
         assert Jobs(admin).wait(job_id, "completed")["attempt"] == 1
     assert was_ended(runner)
-    assert len(runner.lines("claimed")) == len(runner.lines("completed")) == 2
+    wait_for(lambda: len(runner.lines("completed")) == 2, "both are logged")
+    assert len(runner.lines("claimed")) == 2
 
 
 def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
