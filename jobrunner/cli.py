@@ -1,6 +1,7 @@
 """The command ``jobrunner``: reads arguments, prints, sets the exit code; nothing more."""
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ class Commands(click.Group):
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        # It warns of what goes wrong while a connection is given up; we say ourselves what does.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
