@@ -319,7 +319,7 @@ SHORT = Plan(
         Fault(3.5, "terminate_all"),
         Fault(4.0, "worker_kill", 0, 1),
     ),
-    load=Load(deeds=("work",)),
+    load=Load(deeds=("work",), cancel_rate=6),
     name="short",
 )
 
