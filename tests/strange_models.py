@@ -67,6 +67,13 @@ class Told:
         while True:
             pass
 
+    def do_leave(self, file: str) -> Any:
+        """Answer well after half a second, and leave a sign of it."""
+        time.sleep(0.5)
+        with Path(file).open("a") as sign:
+            sign.write("x")
+        return GOOD
+
     def do_mark(self, file: str) -> Any:
         """Let it be seen that it has begun, and never end."""
         Path(file).touch()

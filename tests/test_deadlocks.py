@@ -69,11 +69,15 @@ def two_in_hand(admin: psycopg.Connection[Any], text: str, max_attempts: int = 3
     return ids
 
 
+def pause(seconds: float) -> None:
+    began = monotonic()
+    wait_for(lambda: monotonic() > began + seconds, "time has passed")
+
+
 def finish_both_at_once(runner: Process, seconds: float) -> None:
     """Stop the runner until its workers are done: it takes both outcomes in one turn."""
     runner.send(signal.SIGSTOP)
-    stopped = monotonic()
-    wait_for(lambda: monotonic() > stopped + seconds, "the workers are done")
+    pause(seconds)
 
 
 def entangle(
@@ -102,11 +106,17 @@ def was_ended(runner: Process) -> bool:
 
 
 def test_results_that_met_a_deadlock_are_written_at_the_next_try(
-    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+    services: System,
+    admin: psycopg.Connection[Any],
+    lockers: list[psycopg.Connection[Any]],
+    tmp_path: Path,
 ) -> None:
-    runner = services.runner(MOCK_DELAY_SECONDS=0.3)
-    ids = two_in_hand(admin, "good")
-    finish_both_at_once(runner, 0.6)
+    runner = services.runner("--model", "sentiment=strange_models:Told")
+    done = tmp_path / "done"
+    ids = two_in_hand(admin, f"leave {done}")
+    runner.send(signal.SIGSTOP)
+    wait_for(lambda: done.exists() and len(done.read_text()) == 2, "both inferences have ended")
+    pause(0.3)  # for the replies, which nothing shows
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
 
