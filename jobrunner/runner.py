@@ -288,9 +288,9 @@ class Runner:
             return
         self._times.cancel = monotonic() + _jittered(CANCEL_SECONDS)
         ids = [job.id for job in self._workers.jobs]
-        wanted = queue.cancelled(connection, ids) if ids else set()
-        killed, outcomes = self._workers.kill_jobs(wanted)
-        self._outbox.add([*outcomes, *map(cancelled, killed)])
+        if wanted := queue.cancelled(connection, ids) if ids else set():
+            killed, outcomes = self._workers.kill_jobs(wanted)
+            self._outbox.add([*outcomes, *map(cancelled, killed)])
 
     def _write(self, connection: queue.Connection) -> None:
         """Record outcomes, and soon after let the row of the runner tell of them."""
@@ -413,6 +413,7 @@ class Runner:
         if monotonic() >= self._times.front:
             if not idle:
                 # What is on its last attempt is not claimed ahead: it needs an idle worker.
+                self._times.look = monotonic() + SECOND_LOOK_SECONDS
                 return False
             self._place, self._times.front = queue.FRONT, monotonic() + _jittered(FRONT_SECONDS)
         claim = partial(queue.claim, connection, runner=self.id, model=self._model)

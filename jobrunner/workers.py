@@ -82,11 +82,9 @@ class Workers:
 
         None while all have enough ahead: a few large claims cost less than many small ones.
         """
-        depth, ready = self._depth(), [worker for worker in self._workers if worker.ready]
-        in_hand = sum(len(worker.jobs) for worker in self._workers) + len(self._waiting)
-        room = len(ready) * depth - in_hand
-        idle = not self._waiting and any(not worker.jobs for worker in ready)
-        return room if idle or room * 2 >= len(ready) * depth else 0
+        wanted = sum(self._depth(worker) for worker in self._workers if worker.ready)
+        room = wanted - self._in_hand
+        return room if self.idle or room * 2 >= wanted else 0
 
     def tend(self) -> None:
         """Start those that are missing, unless that has just failed; deal what waits."""
@@ -140,18 +138,13 @@ class Workers:
     def surplus(self) -> list[Job]:
         """Take back what was claimed ahead and would wait too long, and return it.
 
-        All of it while no worker can be started or all are long at what they do; else what
-        is more than jobs of the present length should have ahead.
+        That is what is more than the workers should have: jobs have turned slow, or workers
+        are missing that can't be started now.
         """
-        ready = [worker for worker in self._workers if worker.ready]
-        stuck = all(worker.jobs and worker.seconds > SLOW_SECONDS for worker in ready)
-        if not ready and monotonic() < self._restart_at:
-            keep = 0
-        elif ready:
-            keep = len(ready) * (1 if stuck else self._depth())
-        else:
-            return []
-        over = sum(len(worker.jobs) for worker in self._workers) + len(self._waiting) - keep
+        wanted = sum(self._depth(worker) for worker in self._workers)
+        if monotonic() >= self._restart_at:
+            wanted += (self.count - len(self._workers)) * self._usual_depth()
+        over = self._in_hand - wanted
         if over <= 0:
             return []
         for worker in self._workers:
@@ -184,8 +177,16 @@ class Workers:
 
     # Jobs
 
-    def _depth(self) -> int:
-        """How many jobs each worker should have, with the one that it is on."""
+    @property
+    def _in_hand(self) -> int:
+        return sum(len(worker.jobs) for worker in self._workers) + len(self._waiting)
+
+    def _depth(self, worker: Worker) -> int:
+        """How many jobs a worker should have, with the one that it is on."""
+        slow = worker.jobs and worker.seconds > SLOW_SECONDS
+        return 1 if slow else self._usual_depth()
+
+    def _usual_depth(self) -> int:
         if self._job_seconds is None:
             return 1
         return 1 + min(MAX_AHEAD, int(AHEAD_SECONDS / max(self._job_seconds, 1e-6)))
@@ -194,11 +195,10 @@ class Workers:
         """Give what waits to those that have least, and what is ahead to those with nothing."""
         if not self._waiting:
             self._waiting.extend(self._shareable())
-        depth = self._depth()
         open_to = [worker for worker in self._workers if worker.ready]
         while self._waiting and open_to:
             worker = min(open_to, key=lambda worker: len(worker.jobs))
-            if len(worker.jobs) >= depth or not self._give_next(worker):
+            if len(worker.jobs) >= self._depth(worker) or not self._give_next(worker):
                 open_to.remove(worker)
 
     def _give_next(self, worker: Worker) -> bool:

@@ -467,6 +467,23 @@ def test_what_is_ahead_of_jobs_that_turn_slow_is_given_back(start: Start, tmp_pa
 
     assert set(back) == set(ahead)
     assert workers.jobs == [slow]
+    # Else the next claim would take them again, to be given back again.
+    assert workers.room == 0
+
+
+def test_jobs_ahead_are_kept_while_their_worker_is_replaced(start: Start) -> None:
+    workers = start(count=1)
+    run(workers, *["well"] * 20)
+    killer, *ahead = a_job("exit 3"), *(a_job("well") for _ in range(30))
+    workers.give([killer, *ahead])
+
+    outcomes = []
+    while not outcomes:
+        workers.wait(1, [])
+        outcomes += workers.collect()
+
+    assert workers.surplus() == []
+    settle(workers, lambda: not workers.jobs)
 
 
 def test_jobs_are_given_back_while_no_worker_can_be_started(
