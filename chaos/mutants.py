@@ -13,7 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from chaos.plan import Fault, Load, Plan
-from jobrunner import heartbeat, judge, queue, runner
+from jobrunner import claimer, heartbeat, judge, queue, runner
+from jobrunner.claimer import Claimer
 from jobrunner.judge import Judge
 from jobrunner.outcome import Job
 from jobrunner.queue import Connection
@@ -200,14 +201,14 @@ def failure_uncounted() -> None:
 )
 def no_poll() -> None:
     """A runner that sleeps trusts in notifications alone."""
-    plan_next_look = Runner._plan_next_look
+    plan_next_look = Claimer._plan_next_look
 
-    def without_poll(self: Runner, connection: Connection) -> None:
+    def without_poll(self: Claimer, connection: Connection) -> None:
         plan_next_look(self, connection)
-        if self._times.look > monotonic() + runner.SECOND_LOOK_SECONDS:
-            self._times.look = monotonic() + NEVER
+        if self.look_at > monotonic() + claimer.SECOND_LOOK_SECONDS:
+            self.look_at = monotonic() + NEVER
 
-    _put(Runner, "_plan_next_look", without_poll)
+    _put(Claimer, "_plan_next_look", without_poll)
 
 
 # With so rare a poll, only a look after each LISTEN finds what came while nobody listened.
@@ -221,25 +222,28 @@ CUTS = _each("cut_listener", 4, 9, 14)
 )  # fmt: skip
 def listen_after_look() -> None:
     """A runner looks for jobs, and listens then."""
-    hear, claim = Runner._hear, Runner._claim
+    hear, claim = Runner._hear, Claimer.claim
+    listeners: dict[Claimer, Runner] = {}
 
     def hear_only(self: Runner) -> None:
+        listeners[self._claimer] = self
         if not self._listener.due:
             hear(self)
         if not self._listener.connected:
             self._times.sweep = min(self._times.sweep, self._listener._link.retry_at)
 
-    def claim_then_listen(self: Runner, connection: Connection) -> None:
-        listens = not self._listener.due
-        self._times.look = self._times.look if listens else 0.0
+    def claim_then_listen(self: Claimer, connection: Connection) -> None:
+        runner = listeners[self]
+        listens = not runner._listener.due
+        self.look_at = self.look_at if listens else 0.0
         claim(self, connection)
         if not listens:
             sleep(1.5)
-            self._listener.connect()
-            self._times.beat = 0.0
+            runner._listener.connect()
+            runner._times.beat = 0.0
 
     _put(Runner, "_hear", hear_only)
-    _put(Runner, "_claim", claim_then_listen)
+    _put(Claimer, "claim", claim_then_listen)
 
 
 @mutant(_plan("cancel_overwrites", 8, _work(0.1, 0.5, 6, cancel_rate=6), weaken=UNGUARDED))

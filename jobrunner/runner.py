@@ -6,19 +6,19 @@ talks to the database: record, beat, sweep, claim. While the database is away, o
 in the outbox, workers go on, and each turn tries again.
 """
 
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from time import monotonic
 
 import psycopg
 
 from jobrunner import heartbeat, janitor, log, migrations, queue
+from jobrunner.claimer import Claimer
 from jobrunner.database import Lost, first_line
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Pulse
+from jobrunner.jitter import jittered
 from jobrunner.judge import Judge
 from jobrunner.links import Link, Listener
 from jobrunner.outbox import Outbox
@@ -33,12 +33,7 @@ SWEEP_SECONDS = 1.0
 CANCEL_SECONDS = 1.0
 RESCUE_SECONDS = 10.0
 JANITOR_SECONDS = 60.0
-# After falling asleep, look again: an insert that was in flight did not see us sleep.
-SECOND_LOOK_SECONDS = 0.05
 BEATS_PER_LEASE = 6
-MAX_CLAIM = 200
-# How long a job that comes before those that were claimed last may be passed over.
-FRONT_SECONDS = 1.5
 TELL_SECONDS = 1.0
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
@@ -67,8 +62,6 @@ class Timetable:
     sweep: float = 0.0
     rescue: float = 0.0
     cancel: float = 0.0
-    look: float = 0.0
-    front: float = 0.0
     clean: float = 0.0
 
 
@@ -87,13 +80,11 @@ class Runner:
         self._times = Timetable()
         self._tally = Tally()
         self._outbox = Outbox(self._tally)
-        self._asleep = False
+        self._claimer = Claimer(self._workers, spec.name, settings.poll_seconds)
         # What is wrong, for the row of the runner: why it hears nothing, deletes nothing.
         self._deaf: str | None = None
-        self._place = queue.FRONT
         self._janitor_refused: str | None = None
         self._model_is_known = False
-        self._queue_is_empty = False
         self._stops_heard = 0
         self._stop_by: float | None = None
         self._away_since: float | None = None
@@ -144,7 +135,7 @@ class Runner:
         times = self._times
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
-            due += [times.look] if self._wants_jobs() else []
+            due += [self._claimer.look_at] if self._claimer.wants_jobs else []
             due += [times.cancel] if self._workers.jobs else []
             due += [] if self._listener.connected else [self._listener.retry_at]
         if self._stop_by is not None:
@@ -156,8 +147,8 @@ class Runner:
         outcomes = self._workers.collect()
         self._outbox.add(outcomes)
         if outcomes or self._workers.ready > ready:
-            self._times.look = 0.0
-            self._queue_is_empty = False
+            self._claimer.look_soon()
+            self._claimer.queue_is_empty = False
         if (self._workers.ready, self._workers.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
@@ -173,7 +164,7 @@ class Runner:
             self._write(connection)
             self._sweep(connection)
             self._release(connection, self._workers.surplus())
-            self._claim(connection)
+            self._claimer.claim(connection)
             self._link.works()
         except (JobrunnerError, psycopg.Error) as error:
             self._lose(error)
@@ -187,6 +178,7 @@ class Runner:
         self._stops_heard = heard
         grace = 0.0 if heard > 1 else self._settings.grace_seconds
         self._stop_by = monotonic() + grace
+        self._claimer.stop()
         jobs = len(self._workers.jobs)
         log.info("stopping", runner=self.id, jobs_in_hand=jobs, grace_seconds=grace)
 
@@ -194,7 +186,7 @@ class Runner:
         idle = not self._workers.jobs and not self._outbox
         if self._stop_by is not None:
             return idle or monotonic() >= self._stop_by
-        return self._settings.drain and idle and self._queue_is_empty
+        return self._settings.drain and idle and self._claimer.queue_is_empty
 
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
@@ -244,6 +236,7 @@ class Runner:
         self._away_since = self._away_because = None
         self._judge.lose_contact()
         self._listener.retry_soon()
+        self._claimer.look_soon()
         self._times = Timetable(clean=self._times.clean)
 
     def _release_unknown(self, connection: queue.Connection) -> None:
@@ -252,7 +245,7 @@ class Runner:
         released = queue.release_unknown(connection, runner=self.id, held=held)
         for job_id, status in released.items():
             log.info("released", job_id=job_id, runner=self.id, status=status)
-            self._times.look = 0.0
+            self._claimer.look_soon()
 
     # What a turn says to the database
 
@@ -263,14 +256,14 @@ class Runner:
                 self._listener.connect()
                 self._deaf, self._times.beat = None, 0.0
                 # What came while nobody listened was told to nobody.
-                self._times.look = 0.0
+                self._claimer.look_soon()
             heard = self._listener.hear()
         except DatabaseUnavailable as error:
             self._lose_listener(error)
             return
         for channel, payload in heard:
             if channel == "job_submitted":
-                self._times.look = self._times.front = 0.0
+                self._claimer.wake_up()
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:
@@ -286,7 +279,7 @@ class Runner:
         """End the inferences of which somebody wants no result any more."""
         if monotonic() < self._times.cancel:
             return
-        self._times.cancel = monotonic() + _jittered(CANCEL_SECONDS)
+        self._times.cancel = monotonic() + jittered(CANCEL_SECONDS)
         ids = [job.id for job in self._workers.jobs]
         if wanted := queue.cancelled(connection, ids) if ids else set():
             killed, outcomes = self._workers.kill_jobs(wanted)
@@ -319,7 +312,7 @@ class Runner:
             self._listener.keep_lock()
             if self._listener.connected:
                 # A notification that came with the answer wakes nobody.
-                self._times.look = 0.0
+                self._claimer.look_soon()
         except DatabaseUnavailable as error:
             self._lose_listener(error)
 
@@ -358,7 +351,7 @@ class Runner:
             workers=self._settings.workers,
             lease_seconds=self._settings.lease_seconds,
         )
-        self._asleep = False
+        self._claimer.begin(self.id)
 
     def _sweep(self, connection: queue.Connection) -> None:
         """Free the jobs of dead runners; delete what is old."""
@@ -366,11 +359,11 @@ class Runner:
         if now < self._times.sweep:
             return
         dead = self._judge.sweep(connection, self.id)
-        self._times.sweep = min(now + _jittered(SWEEP_SECONDS), self._judge.due)
+        self._times.sweep = min(now + jittered(SWEEP_SECONDS), self._judge.due)
         for runner in dead:
             log.warning("runner_lost", runner=runner, found_by=self.id)
         if dead or now >= self._times.rescue:
-            self._times.rescue = now + _jittered(RESCUE_SECONDS)
+            self._times.rescue = now + jittered(RESCUE_SECONDS)
             self._rescue(connection)
             # A claim may take effect long after its connection was given up.
             self._release_unknown(connection)
@@ -380,7 +373,7 @@ class Runner:
     def _rescue(self, connection: queue.Connection) -> None:
         for job in queue.rescue(connection):
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
-            self._times.look = 0.0
+            self._claimer.look_soon()
 
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
@@ -394,59 +387,4 @@ class Runner:
         if deleted:
             log.info("cleaned", runner=self.id, deleted=deleted)
         pause = SWEEP_SECONDS if deleted == janitor.BATCH else JANITOR_SECONDS
-        self._times.clean = monotonic() + _jittered(pause)
-
-    def _wants_jobs(self) -> bool:
-        return self._stop_by is None and self._workers.room > 0
-
-    def _claim(self, connection: queue.Connection) -> None:
-        """Give each free worker a job; where there are too few, sleep until one comes."""
-        look = self._wants_jobs() and monotonic() >= self._times.look
-        if look and self._take(connection) and self._wants_jobs():
-            self._plan_next_look(connection)
-        if self._asleep and not self._wants_jobs():
-            self._set_asleep(connection, False)
-
-    def _take(self, connection: queue.Connection) -> bool:
-        """Claim what the workers have room for; whether there were too few."""
-        slots, idle = min(self._workers.room, MAX_CLAIM), self._workers.idle
-        if monotonic() >= self._times.front:
-            if not idle:
-                # What is on its last attempt is not claimed ahead: it needs an idle worker.
-                self._times.look = monotonic() + SECOND_LOOK_SECONDS
-                return False
-            self._place, self._times.front = queue.FRONT, monotonic() + _jittered(FRONT_SECONDS)
-        claim = partial(queue.claim, connection, runner=self.id, model=self._model)
-        jobs = claim(slots=slots, idle=idle, place=self._place)
-        if len(jobs) < slots and self._place != queue.FRONT:
-            jobs += claim(slots=slots - len(jobs), idle=max(0, idle - len(jobs)))
-        full = bool(jobs) and len(jobs) == slots
-        self._place = queue.last_place(jobs) if full else queue.FRONT
-        self._workers.give(jobs)
-        for job in jobs:
-            fields = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
-            log.info("claimed", **fields, runner=self.id)
-        return len(jobs) < slots
-
-    def _plan_next_look(self, connection: queue.Connection) -> None:
-        """Poll, or look when the next job is due; but look twice around falling asleep."""
-        if not self._asleep:
-            self._set_asleep(connection, True)
-            self._take(connection)
-            self._times.look = monotonic() + SECOND_LOOK_SECONDS
-            return
-        due_in = queue.next_run_at(connection, model=self._model)
-        self._queue_is_empty = due_in is None
-        pause = _jittered(self._settings.poll_seconds)
-        if due_in is not None:
-            pause = min(pause, max(SECOND_LOOK_SECONDS, due_in))
-        self._times.look = monotonic() + pause
-
-    def _set_asleep(self, connection: queue.Connection, asleep: bool) -> None:
-        heartbeat.set_sleeping(connection, self.id, asleep)
-        self._asleep = asleep
-
-
-def _jittered(seconds: float) -> float:
-    """About so long: runners that were started together must not act together."""
-    return seconds * random.uniform(0.8, 1.2)
+        self._times.clean = monotonic() + jittered(pause)

@@ -9,7 +9,6 @@ They are no worker's for good: whoever has nothing to do gets those that another
 started.
 """
 
-import random
 from collections import deque
 from collections.abc import Collection, Sequence
 from multiprocessing import connection as waiting
@@ -20,6 +19,7 @@ from uuid import UUID
 from jobrunner import log
 from jobrunner.errors import FrameError, ModelLoadError
 from jobrunner.frames import Message
+from jobrunner.jitter import jittered
 from jobrunner.outcome import Failure, Job, Outcome, clean
 from jobrunner.worker_handle import SETUP_SECONDS, ModelSpec, Worker
 
@@ -309,7 +309,7 @@ class Workers:
     def _put_off(self, reason: str) -> None:
         """Start no worker for a pause that grows with each failure."""
         self._setup_failures += 1
-        pause = min(MAX_RESTART_SECONDS, 2.0**self._setup_failures) * random.uniform(0.8, 1.2)
+        pause = jittered(min(MAX_RESTART_SECONDS, 2.0**self._setup_failures))
         self._restart_at = monotonic() + pause
         self.trouble = reason
         log.warning("setup_failed", model=self.spec.name, reason=reason, retry_in=pause)
