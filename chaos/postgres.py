@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from chaos import audit
-from jobrunner import database, embedded, migrations
+from jobrunner import binaries, database, embedded, migrations
 
 LOGINS = {"chaos_web": ("job_web",), "chaos_runner": ("job_runner", "job_janitor")}
 WAIT_SECONDS = 30.0
@@ -118,7 +118,7 @@ class Postgres:
         source = urlsplit(self._primary.url)._replace(path="/postgres").geturl()
         subprocess.run(
             [
-                embedded.find_binaries() / "pg_basebackup", "--dbname", source,
+                binaries.find_binaries() / "pg_basebackup", "--dbname", source,
                 "--pgdata", standby.data, "--write-recovery-conf", "--checkpoint=fast",
             ],
             check=True,

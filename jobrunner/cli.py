@@ -18,10 +18,10 @@ from jobrunner import (
     database,
     heartbeat,
     janitor,
+    jobs,
     log,
     migrations,
     psql,
-    queue,
     runner,
     tables,
     up,
@@ -219,7 +219,7 @@ def status(as_json: bool) -> None:
         jobrunner status --json
     """
     with _connect() as connection:
-        queues, runners = queue.health(connection), heartbeat.overview(connection)
+        queues, runners = jobs.health(connection), heartbeat.overview(connection)
     if as_json:
         click.echo(tables.to_json({"queues": queues, "runners": runners}))
         return
@@ -244,11 +244,11 @@ def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
         jobrunner list --status failed --limit 50
     """
     with _connect() as connection:
-        jobs = queue.newest(connection, status=status, limit=limit)
+        found = jobs.newest(connection, status=status, limit=limit)
     if as_json:
-        click.echo(tables.to_json(jobs))
+        click.echo(tables.to_json(found))
     else:
-        click.echo(tables.table(jobs) if jobs else "No jobs.")
+        click.echo(tables.table(found) if found else "No jobs.")
 
 
 @main.command()
@@ -262,7 +262,7 @@ def show(job_id: UUID, as_json: bool) -> None:
         jobrunner show 01890a5d-ac96-774b-bcce-b302099a8057
     """
     with _connect() as connection:
-        job = queue.show(connection, job_id)
+        job = jobs.show(connection, job_id)
     if job is None:
         raise click.ClickException(f"there is no job {job_id}")
     click.echo(tables.to_json(job) if as_json else tables.pairs(job))
@@ -283,10 +283,10 @@ def cancel(job_id: UUID, as_json: bool) -> None:
     """
     with _connect() as connection:
         try:
-            queue.request_cancel(connection, job_id)
+            jobs.request_cancel(connection, job_id)
         except psycopg.errors.ForeignKeyViolation:
             raise click.ClickException(f"there is no job {job_id}") from None
-        job = queue.show(connection, job_id)
+        job = jobs.show(connection, job_id)
     assert job
     if as_json:
         click.echo(tables.to_json({"id": job["id"], "status": job["status"]}))

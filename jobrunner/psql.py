@@ -9,7 +9,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from jobrunner import embedded
+from jobrunner import binaries
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
 from jobrunner.settings import child_environment
 
@@ -53,7 +53,7 @@ def find_psql() -> str:
     if installed := shutil.which("psql"):
         return installed
     try:
-        own = embedded.find_binaries() / "psql"
+        own = binaries.find_binaries() / "psql"
     except JobrunnerError:
         own = None
     if own is None or not own.exists():

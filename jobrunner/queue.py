@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from jobrunner.outcome import Job, Outcome
 
@@ -249,12 +249,6 @@ RESCUE = """
 
 CANCELLED = "select job_id from cancel_request where job_id = any(%(ids)s::uuid[])"
 
-REQUEST_CANCEL = """
-    insert into cancel_request (job_id)
-    values (%(id)s)
-    on conflict (job_id) do nothing
-"""
-
 # Of the first thousand: reading all would take long where very many wait for their time.
 # Whoever is missed is found by the poll.
 NEXT_RUN_AT = """
@@ -282,31 +276,6 @@ DELETE_FINISHED = """
         order by finished_at
         limit %(limit)s
     )
-"""
-
-HEALTH = """
-    select
-        model, pending, waiting_to_retry, processing, oldest_pending_age,
-        runners, workers, jobs_per_second
-    from queue_health
-"""
-
-LIST = """
-    select
-        id, model, status, priority, attempt, max_attempts, claimed_by,
-        created_at, started_at, finished_at, error ->> 'code' as error_code
-    from job
-    where %(status)s::text is null or status = %(status)s
-    order by id desc
-    limit %(limit)s
-"""
-
-SHOW = """
-    select
-        id, model, status, priority, attempt, max_attempts, run_at, claimed_by,
-        created_at, started_at, finished_at, input, result, error, errors, batch_id, retry_of
-    from job
-    where id = %(id)s
 """
 
 
@@ -429,14 +398,6 @@ def cancelled(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return {row[0] for row in connection.execute(CANCELLED, {"ids": list(ids)})}
 
 
-def request_cancel(connection: Connection, job_id: UUID) -> None:
-    """Ask for a job to be cancelled: see ``sql/0008_create_cancel_request.sql``.
-
-    :raises psycopg.errors.ForeignKeyViolation: when there is no such job.
-    """
-    connection.execute(REQUEST_CANCEL, {"id": job_id})
-
-
 def next_run_at(connection: Connection, *, model: str) -> float | None:
     """In how many seconds the next pending job is due; None when none is pending."""
     row = connection.execute(NEXT_RUN_AT, {"model": model}).fetchone()
@@ -447,21 +408,3 @@ def delete_finished(connection: Connection, *, older_than: timedelta, limit: int
     """Delete up to ``limit`` final jobs that finished longer ago than that; return how many."""
     parameters = {"older_than": older_than, "limit": limit}
     return connection.execute(DELETE_FINISHED, parameters).rowcount
-
-
-def health(connection: Connection) -> list[dict[str, Any]]:
-    """Read the view ``queue_health``: a row a model."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(HEALTH).fetchall()
-
-
-def newest(connection: Connection, *, status: str | None, limit: int) -> list[dict[str, Any]]:
-    """List jobs, newest first, without their texts."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(LIST, {"status": status, "limit": limit}).fetchall()
-
-
-def show(connection: Connection, job_id: UUID) -> dict[str, Any] | None:
-    """Read one job in full."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(SHOW, {"id": job_id}).fetchone()

@@ -17,6 +17,7 @@ import yaml
 
 from jobrunner import database, embedded, migrations
 from jobrunner import settings as jobrunner_settings
+from jobrunner.binaries import find_binaries
 from jobrunner.errors import EmbeddedError
 from web import settings as web_settings
 
@@ -321,7 +322,7 @@ class Deployed:
 
 def binaries_of(version: int) -> Path:
     try:
-        return embedded.find_binaries(version)
+        return find_binaries(version)
     except EmbeddedError:
         pytest.skip(f"no PostgreSQL {version} on this machine")
 

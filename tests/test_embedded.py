@@ -18,10 +18,12 @@ from typing import Any
 import psycopg
 import pytest
 
+import jobrunner
 from helpers import wait_for
-from jobrunner import embedded
+from jobrunner.binaries import find_binaries, major_version
 from jobrunner.embedded import Server
 from jobrunner.errors import EmbeddedError
+from jobrunner.initdb import failure_reason
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it on Linux alone")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -196,7 +198,7 @@ def test_a_server_that_has_crashed_is_started_where_it_was(running: Server) -> N
 def test_root_runs_it_as_nobody(make: Make, open_folder: Path) -> None:
     home = open_folder / "home"
     nobody = pwd.getpwnam("nobody").pw_uid
-    binaries = embedded.find_binaries()
+    binaries = find_binaries()
     program = [binaries / "postgres", "--version"]
     if subprocess.run(program, user=nobody, capture_output=True, check=False).returncode:
         pytest.skip(f"nobody can not reach {binaries}")
@@ -272,7 +274,7 @@ def test_another_users_folder_is_refused_in_a_line_that_says_what_to_do(open_fol
 
 def as_user(user: pwd.struct_passwd) -> dict[str, Any]:
     """How to run Python as that user; the test is skipped where none can be reached."""
-    path = [str(Path(embedded.__file__).parents[1]), *filter(None, sys.path)]
+    path = [str(Path(jobrunner.__file__).parents[1]), *filter(None, sys.path)]
     options: dict[str, Any] = {
         "user": user.pw_uid,
         "group": user.pw_gid,
@@ -452,13 +454,13 @@ def test_initdb_on_a_disk_that_is_full_says_so_not_what_it_did_about_it(tmp_path
     ],
 )
 def test_of_what_initdb_says_the_reason_is_its_first_error(said: str, reason: str) -> None:
-    assert embedded.failure_reason(said) == reason
+    assert failure_reason(said) == reason
 
 
 def test_without_any_postgresql_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, make: Make
 ) -> None:
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter([Path("/nowhere/bin")]))
+    monkeypatch.setattr("jobrunner.binaries._candidates", lambda: iter([Path("/nowhere/bin")]))
 
     with pytest.raises(EmbeddedError) as refused:
         make().start()
@@ -470,9 +472,9 @@ def test_without_any_postgresql_it_says_what_to_install(
 
 
 def test_a_certain_version_can_be_asked_for() -> None:
-    found = embedded.find_binaries()
-    version = embedded.major_version(found)
+    found = find_binaries()
+    version = major_version(found)
 
-    assert embedded.major_version(embedded.find_binaries(version)) == version
+    assert major_version(find_binaries(version)) == version
     with pytest.raises(EmbeddedError, match=r"no PostgreSQL 9 was found .*: install it"):
-        embedded.find_binaries(9)
+        find_binaries(9)

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from helpers import POSITIVE, Jobs, login_url, wait_for
 from jobrunner import database, embedded, heartbeat, migrations, queue
+from jobrunner.binaries import find_binaries
 from jobrunner.errors import DatabaseError, EmbeddedError, MigrationError
 from jobrunner.migrations import Migration
 from jobrunner.outcome import Failure, Outcome
@@ -418,7 +419,7 @@ def used_cluster(
 ) -> Iterator[Cluster]:
     """A server of each major version that is found here."""
     try:
-        binaries = embedded.find_binaries(request.param)
+        binaries = find_binaries(request.param)
     except EmbeddedError:
         pytest.skip(f"PostgreSQL {request.param} is not on this machine")
     home = tmp_path_factory.mktemp(f"postgres_{request.param}")

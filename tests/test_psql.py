@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from jobrunner import embedded, psql
+from jobrunner import binaries, psql
 from jobrunner.errors import EmbeddedError, JobrunnerError
 
 Psql = Callable[..., subprocess.CompletedProcess[str]]
@@ -95,7 +95,7 @@ def test_where_there_is_no_psql_at_all_it_says_what_to_install(
         raise EmbeddedError
 
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(embedded, "find_binaries", find_binaries)
+    monkeypatch.setattr(binaries, "find_binaries", find_binaries)
 
     with pytest.raises(JobrunnerError, match="install PostgreSQL's client"):
         psql.find_psql()

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from helpers import ERROR, POSITIVE, Jobs
 from jobrunner import heartbeat, queue
+from jobrunner import jobs as shown_jobs
 from jobrunner.outcome import Job, Outcome
 
 Db = psycopg.Connection[Any]
@@ -798,7 +799,7 @@ def test_a_claim_reads_the_index_of_unfinished_jobs_in_its_order(
             "job_finished_idx",
         ),
         ("select job, code from recent_failure", {}, "job_failed_idx"),
-        (queue.LIST, {"status": None, "limit": 50}, "job_pkey"),
+        (shown_jobs.LIST, {"status": None, "limit": 50}, "job_pkey"),
     ],
     ids=["the janitor", "recent_failure", "the newest"],
 )
