@@ -4,6 +4,7 @@ Tests connect as a deployment's services do: a login a service, each with its ro
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,8 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from helpers import LOGINS, Jobs, login_url
+from helpers import Jobs, create_logins, login_url
 from jobrunner import database, embedded, migrations
+from processes import System, system
 from web import create_app
 from web_server import WebServer, web_settings
 
@@ -33,10 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server
 def owner_url(server: embedded.Server) -> str:
     with database.connect(server.url) as connection:
         migrations.migrate(connection)
-        for login, roles in LOGINS.items():
-            connection.execute(f"create role {login} login password '{login}'")
-            connection.execute(f"grant {', '.join(roles)} to {login}")
-            connection.execute(f"alter role {login} set role {roles[0]}")
+        create_logins(connection)
     return server.url
 
 
@@ -62,6 +61,40 @@ def web_url(owner_url: str, db: psycopg.Connection[Any]) -> str:
 @pytest.fixture
 def runner_url(owner_url: str, db: psycopg.Connection[Any]) -> str:
     return login_url(owner_url, "runner_login")
+
+
+# A server of a test's own, for the chapters that stop and spoil it.
+
+
+@pytest.fixture
+def postgres_options() -> dict[str, str]:
+    """What a chapter wants to be set beside the defaults."""
+    return {}
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, postgres_options: dict[str, str]) -> Iterator[embedded.Server]:
+    options = {"fsync": "off"} | postgres_options
+    server = embedded.Server(tmp_path / "postgres", options=options)
+    with database.connect(server.start()) as connection:
+        migrations.migrate(connection)
+        create_logins(connection)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the superuser of a test's own server."""
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
+    """Runners and webs on a test's own server."""
+    with system(login_url(own_server.url, "runner_login"), tmp_path) as started:
+        yield started
 
 
 # The web.

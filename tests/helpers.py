@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from time import monotonic
 from typing import Any, TypeVar
@@ -30,6 +31,14 @@ def login_url(url: str, login: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{login}:{login}@{parts.hostname}:{parts.port}"))
 
 
+def create_logins(connection: psycopg.Connection[Any]) -> None:
+    """Make the logins of a deployment, each with its roles."""
+    for login, roles in LOGINS.items():
+        connection.execute(f"create role {login} login password '{login}'")
+        connection.execute(f"grant {', '.join(roles)} to {login}")
+        connection.execute(f"alter role {login} set role {roles[0]}")
+
+
 def wait_for(fact: Callable[[], T], what: str, seconds: float = 15) -> T:
     """Wait until ``fact()`` is true and return it."""
     deadline = monotonic() + seconds
@@ -39,6 +48,11 @@ def wait_for(fact: Callable[[], T], what: str, seconds: float = 15) -> T:
             raise AssertionError(f"after {seconds} s still not: {what}")
         pause.wait(0.01)
     return value
+
+
+def signs(file: Path) -> int:
+    """How many ``leave_sign`` of the strange models has left there."""
+    return len(file.read_text()) if file.exists() else 0
 
 
 class Jobs:
@@ -101,6 +115,10 @@ class Jobs:
         assert row
         return UUID(str(row[0]))
 
+    def add_many(self, count: int) -> list[UUID]:
+        """Insert so many pending jobs."""
+        return [self.add() for _ in range(count)]
+
     def add_runner(
         self,
         runner: str,
@@ -134,6 +152,16 @@ class Jobs:
 
     def status(self, job_id: UUID | str) -> str:
         return str(self.get(job_id)["status"])
+
+    def start_quickly(self) -> bool:
+        """Whether a runner is told of a new job: it starts long before the next poll."""
+        asleep = "select from runner where sleeping"
+        wait_for(lambda: self.db.execute(asleep).rowcount, "it sleeps")
+        before = monotonic()
+        wait_for(lambda: monotonic() > before + 0.3, "it has looked twice, and only listens now")
+        began, job_id = monotonic(), self.add("good")
+        wait_for(lambda: self.status(job_id) != "pending", "the job is started", 8)
+        return monotonic() - began < 0.5
 
     def count(self, status: str | None = None) -> int:
         query = "select count(*) from job where %(status)s::text is null or status = %(status)s"

@@ -20,6 +20,9 @@ from jobrunner.embedded import free_port
 
 HERE = Path(__file__).parent
 
+# Options of a runner whose jobs do what their texts say.
+TOLD = "--model", "sentiment=strange_models:Told"
+
 
 def environment(url: str, **settings: object) -> dict[str, str]:
     """The environment of a service: the database, and what the test sets."""

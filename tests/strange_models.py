@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread, main_thread
 from typing import Any
 
 from jobrunner import frames
@@ -37,10 +37,23 @@ class Undecided(Exception):
         raise RuntimeError("who knows")
 
 
+def leave_sign(file: str) -> None:
+    """Let it be seen, and counted."""
+    with Path(file).open("a") as signs:
+        signs.write("x")
+
+
+def leave_sign_when_waiting(file: str) -> None:
+    """Leave it once the worker waits for its next job."""
+    while sys._current_frames()[main_thread().ident or 0].f_code.co_name != "take":
+        Event().wait(0.01)
+    leave_sign(file)
+
+
 class Told:
     """Does what the text says, and answers well otherwise."""
 
-    timeout_seconds = 1.0
+    timeout_seconds = float(os.environ.get("TOLD_TIMEOUT_SECONDS", "1"))
 
     def setup(self) -> None:
         pass
@@ -67,16 +80,17 @@ class Told:
         while True:
             pass
 
-    def do_leave(self, file: str) -> Any:
-        """Answer well after half a second, and leave a sign of it."""
-        time.sleep(0.5)
-        with Path(file).open("a") as sign:
-            sign.write("x")
+    def do_await(self, file: str) -> Any:
+        """Answer well once the file is there; leave a sign at the beginning and once it is sent."""
+        leave_sign(f"{file}.begun")
+        while not Path(file).exists():
+            Event().wait(0.01)
+        Thread(target=leave_sign_when_waiting, args=[file], daemon=True).start()
         return GOOD
 
     def do_mark(self, file: str) -> Any:
         """Let it be seen that it has begun, and never end."""
-        Path(file).touch()
+        leave_sign(file)
         Event().wait(FOREVER)
 
     def do_block_signals(self, _: str) -> Any:

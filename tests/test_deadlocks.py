@@ -10,11 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import Jobs, wait_for
-from jobrunner import database, embedded, migrations
-from processes import Process, System, system
+from helpers import Jobs, signs, wait_for
+from jobrunner import embedded
+from processes import TOLD, Process, System
 
 pytestmark = pytest.mark.process
+
+TIMEOUT_SECONDS = 3
 
 LOCK = "select from job where id = %s for update"
 
@@ -27,27 +29,9 @@ BLOCKING = """
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
-    """A server that lets the runner find out first about a deadlock."""
-    # Looked for once in a wait: by then, also on a slow machine, there must be one.
-    options = {"fsync": "off", "deadlock_timeout": "2500ms"}
-    server = embedded.Server(tmp_path / "postgres", options=options)
-    with database.connect(server.start()) as connection:
-        migrations.migrate(connection)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
-    with system(own_server.url, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
-        yield connection
+def postgres_options() -> dict[str, str]:
+    """Deadlocks are looked for once in a wait: by then, on a slow machine too, there is one."""
+    return {"deadlock_timeout": "2500ms"}
 
 
 @pytest.fixture
@@ -69,15 +53,11 @@ def two_in_hand(admin: psycopg.Connection[Any], text: str, max_attempts: int = 3
     return ids
 
 
-def pause(seconds: float) -> None:
-    began = monotonic()
-    wait_for(lambda: monotonic() > began + seconds, "time has passed")
-
-
-def finish_both_at_once(runner: Process, seconds: float) -> None:
-    """Stop the runner until its workers are done: it takes both outcomes in one turn."""
+def let_both_be_overdue(runner: Process) -> None:
+    """Stop the runner until its workers are: it takes both outcomes in one turn."""
     runner.send(signal.SIGSTOP)
-    pause(seconds)
+    stopped = monotonic()
+    wait_for(lambda: monotonic() > stopped + TIMEOUT_SECONDS + 0.2, "their time is over")
 
 
 def entangle(
@@ -111,12 +91,13 @@ def test_results_that_met_a_deadlock_are_written_at_the_next_try(
     lockers: list[psycopg.Connection[Any]],
     tmp_path: Path,
 ) -> None:
-    runner = services.runner("--model", "sentiment=strange_models:Told")
-    done = tmp_path / "done"
-    ids = two_in_hand(admin, f"leave {done}")
+    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=60)
+    go, begun = tmp_path / "go", tmp_path / "go.begun"
+    ids = two_in_hand(admin, f"await {go}")
+    wait_for(lambda: signs(begun) == 2, "both have begun")
     runner.send(signal.SIGSTOP)
-    wait_for(lambda: done.exists() and len(done.read_text()) == 2, "both inferences have ended")
-    pause(0.3)  # for the replies, which nothing shows
+    go.touch()
+    wait_for(lambda: signs(go) == 2, "both have answered")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
 
@@ -125,17 +106,22 @@ def test_results_that_met_a_deadlock_are_written_at_the_next_try(
 
     for job_id in ids:
         assert Jobs(admin).wait(job_id, "completed")["attempt"] == 1
-    assert was_ended(runner)
+    assert was_ended(runner), runner.log
     wait_for(lambda: len(runner.lines("completed")) == 2, "both are logged")
     assert len(runner.lines("claimed")) == 2
 
 
 def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
-    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+    services: System,
+    admin: psycopg.Connection[Any],
+    lockers: list[psycopg.Connection[Any]],
+    tmp_path: Path,
 ) -> None:
-    runner = services.runner("--model", "sentiment=strange_models:Told")
-    ids = two_in_hand(admin, "hang", max_attempts=1)
-    finish_both_at_once(runner, 1.2)
+    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=TIMEOUT_SECONDS)
+    begun = tmp_path / "begun"
+    ids = two_in_hand(admin, f"mark {begun}", max_attempts=1)
+    wait_for(lambda: signs(begun) == 2, "both have begun")
+    let_both_be_overdue(runner)
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
 
@@ -145,7 +131,7 @@ def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
     for job_id in ids:
         row = Jobs(admin).wait(job_id, "failed")
         assert [error["code"] for error in row["errors"]] == ["timeout"]
-    assert was_ended(runner)
+    assert was_ended(runner), runner.log
     assert len(runner.lines("claimed")) == 2
 
 
@@ -161,7 +147,7 @@ def test_jobs_whose_return_met_a_deadlock_are_handed_back_before_the_runner_ends
     entangle(admin, lockers, ids)
 
     assert runner.wait() == 0
-    assert was_ended(runner)
+    assert was_ended(runner), runner.log
     rows = [Jobs(admin).get(job_id) for job_id in ids]
     assert [(row["status"], row["attempt"], row["errors"]) for row in rows] == [
         ("pending", 0, []),

@@ -9,7 +9,6 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -18,9 +17,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import Jobs, wait_for
-from jobrunner import database, embedded, migrations
-from processes import Load, Process, System, system
+from helpers import Jobs, signs, wait_for
+from jobrunner import embedded
+from processes import TOLD, Load, Process, System
 
 PIDFD_GETFD = 438
 SO_ATTACH_FILTER = 26
@@ -86,27 +85,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
-    server = embedded.Server(tmp_path / "postgres", options={"fsync": "off"})
-    with database.connect(server.start()) as connection:
-        migrations.migrate(connection)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
-    with system(own_server.url, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
-        yield connection
-
-
 def drop_packets(admin: psycopg.Connection[Any], whose: str, pids: list[int]) -> list[int]:
     """Make connections half-open, by their application name; give the server's process ids."""
     query = "select pid, client_port from pg_stat_activity where application_name ~ %s"
@@ -115,24 +93,6 @@ def drop_packets(admin: psycopg.Connection[Any], whose: str, pids: list[int]) ->
         assert deafen(backend, port)
         assert [pid for pid in pids if deafen(pid, port)]
     return [backend for backend, _ in ends]
-
-
-def add(admin: psycopg.Connection[Any]) -> str:
-    row = admin.execute(
-        """insert into job (input) values ('{"text": "good"}') returning id"""
-    ).fetchone()
-    assert row
-    return str(row[0])
-
-
-def is_quick(admin: psycopg.Connection[Any]) -> bool:
-    """Whether the runner is told of a new job: it starts long before the next poll."""
-    wait_for(lambda: admin.execute("select from runner where sleeping").rowcount, "it sleeps")
-    before = monotonic()
-    wait_for(lambda: monotonic() > before + 0.3, "it has looked twice, and only listens now")
-    began, job_id = monotonic(), add(admin)
-    wait_for(lambda: Jobs(admin).status(job_id) != "pending", "the job is started", 8)
-    return monotonic() - began < 0.5
 
 
 def all_say(runners: list[Process], move: str) -> bool:
@@ -152,19 +112,20 @@ def ran_once(admin: psycopg.Connection[Any], *runners: Process) -> bool:
 
 
 def test_a_half_open_connection_for_statements_is_replaced_and_the_job_in_hand_completes(
-    services: System, admin: psycopg.Connection[Any]
+    services: System, admin: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    runner = services.runner(MOCK_DELAY_SECONDS=1, **QUIET)
+    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=60, **QUIET)
     jobs = Jobs(admin)
-    job_id = add(admin)
-    jobs.wait(job_id, "processing")
+    job_id = jobs.add(f"await {tmp_path / 'go'}")
+    wait_for(lambda: signs(tmp_path / "go.begun"), "the job is in hand")
 
     assert len(drop_packets(admin, STATEMENTS, [runner.pid])) == 1
+    (tmp_path / "go").touch()
 
     wait_for(lambda: runner.lines("database_lost"), "it has noticed", NOTICED_SECONDS)
     wait_for(lambda: runner.lines("database_back"), "it is back", 2)
     jobs.wait(job_id, "completed", 2)
-    assert is_quick(admin)
+    assert Jobs(admin).start_quickly()
     wait_for(lambda: jobs.count("completed") == 2, "that job is done as well")
     assert ran_once(admin, runner)
 
@@ -178,7 +139,7 @@ def test_a_half_open_listener_is_replaced_and_hears_again(
 
     wait_for(lambda: all_say(runners, "listener_lost"), "both have noticed", NOTICED_SECONDS)
     wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
-    assert is_quick(admin)
+    assert Jobs(admin).start_quickly()
     wait_for(lambda: Jobs(admin).count("completed") == 3, "that job is done as well")
     assert ran_once(admin, *runners)
 
@@ -206,7 +167,7 @@ def two_at_work(services: System, admin: psycopg.Connection[Any]) -> list[Proces
     runners = [services.runner("--workers", "1", MOCK_DELAY_SECONDS=3, **QUIET) for _ in "ab"]
     wait_for(lambda: has_locks(admin), "both hold their locks")
     for _ in runners:
-        add(admin)
+        Jobs(admin).add("good")
     wait_for(lambda: Jobs(admin).count("processing") == 2, "both are at work")
     return runners
 

@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import LOGINS, Jobs, login_url, wait_for
-from jobrunner import database, embedded, migrations
-from processes import System, system
+from helpers import Jobs, login_url, signs, wait_for
+from jobrunner import embedded
+from processes import TOLD, System
 from web_server import Answer, WebServer
 
 pytestmark = pytest.mark.process
@@ -27,36 +27,14 @@ CROWD = SLOTS - 3 - 1
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
-    """A server that a test may spoil, with the logins of a deployment."""
-    options = {"fsync": "off", "max_connections": str(SLOTS)}
-    server = embedded.Server(tmp_path / "postgres", options=options)
-    with database.connect(server.start()) as connection:
-        migrations.migrate(connection)
-        for login, roles in LOGINS.items():
-            connection.execute(f"create role {login} login password '{login}'")
-            connection.execute(f"grant {', '.join(roles)} to {login}")
-            connection.execute(f"alter role {login} set role {roles[0]}")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
-    with system(login_url(own_server.url, "runner_login"), tmp_path) as started:
-        yield started
+def postgres_options() -> dict[str, str]:
+    return {"max_connections": str(SLOTS)}
 
 
 @pytest.fixture
 def web(own_server: embedded.Server) -> Iterator[WebServer]:
     with WebServer(login_url(own_server.url, "web_login"), WEB_CONCURRENCY="1") as server:
         yield server
-
-
-@pytest.fixture
-def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
-        yield connection
 
 
 def submit(web: WebServer, text: str = "good") -> str:
@@ -123,16 +101,20 @@ def fill(admin: psycopg.Connection[Any]) -> None:
 
 @pytest.mark.usefixtures("reader")
 def test_a_full_disk_is_a_503_and_outcomes_wait_until_there_is_space(
-    services: System, web: WebServer, admin: psycopg.Connection[Any], tiny_disk: Path
+    services: System,
+    web: WebServer,
+    admin: psycopg.Connection[Any],
+    tiny_disk: Path,
+    tmp_path: Path,
 ) -> None:
-    runner = services.runner(MOCK_DELAY_SECONDS=1)
+    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=60)
     admin.execute("insert into model (name) values ('filler')")
-    jobs = Jobs(admin)
-    held = [submit(web), submit(web)]
-    for job_id in held:
-        jobs.wait(job_id, "processing")
+    jobs, go = Jobs(admin), tmp_path / "go"
+    held = [submit(web, f"await {go}") for _ in range(2)]
+    wait_for(lambda: signs(tmp_path / "go.begun") == 2, "both are in hand")
 
     fill(admin)
+    go.touch()
 
     assert is_told_to_come_back(web.predict(text=secrets.token_hex(4000)))
     lost = wait_for(lambda: runner.lines("database_lost"), "the outcomes can not be written")
@@ -171,18 +153,22 @@ def test_a_web_that_is_crowded_out_says_503_and_is_back_when_there_is_room(
 
 
 def test_a_runner_that_is_crowded_out_keeps_its_outcome_and_comes_back(
-    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server
+    services: System,
+    admin: psycopg.Connection[Any],
+    own_server: embedded.Server,
+    tmp_path: Path,
 ) -> None:
-    runner = services.runner(MOCK_DELAY_SECONDS=3)
-    jobs = Jobs(admin)
-    job_id = str(jobs.add())
-    jobs.wait(job_id, "processing")
-    started = monotonic()
+    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=60)
+    jobs, go = Jobs(admin), tmp_path / "go"
+    job_id = str(jobs.add(f"await {go}"))
+    wait_for(lambda: signs(tmp_path / "go.begun"), "the job is in hand")
 
     with ExitStack() as crowd:
         push_out(admin, own_server, crowd)
-        assert jobs.status(job_id) == "processing"
-        wait_for(lambda: monotonic() > started + 4, "the job is done and can not be told")
+        go.touch()
+        wait_for(lambda: signs(go), "the job is done")
+        refused = monotonic()
+        wait_for(lambda: monotonic() > refused + 1, "it can not be told")
         assert jobs.status(job_id) == "processing"
         assert len(runner.lines("database_lost")) > len(runner.lines("database_back"))
 
@@ -248,15 +234,20 @@ def statuses(web: WebServer) -> set[int]:
 
 
 def test_a_lock_that_outlasts_every_statement_loses_no_job_no_runner_and_accepts_nothing(
-    services: System, web: WebServer, admin: psycopg.Connection[Any], own_server: embedded.Server
+    services: System,
+    web: WebServer,
+    admin: psycopg.Connection[Any],
+    own_server: embedded.Server,
+    tmp_path: Path,
 ) -> None:
-    runners = [services.runner("--workers", "2", MOCK_DELAY_SECONDS=1) for _ in "ab"]
-    jobs = Jobs(admin)
-    accepted = [submit(web) for _ in range(4)]
-    wait_for(lambda: jobs.count("processing") == 4, "all are at work")
+    runners = [services.runner("--workers", "2", *TOLD, TOLD_TIMEOUT_SECONDS=60) for _ in "ab"]
+    jobs, go = Jobs(admin), tmp_path / "go"
+    accepted = [submit(web, f"await {go}") for _ in range(4)]
+    wait_for(lambda: signs(tmp_path / "go.begun") == 4, "all are at work")
 
     with psycopg.connect(own_server.url) as locker, ThreadPoolExecutor(12) as clients:
         locker.execute("lock table job in access exclusive mode")
+        go.touch()
         locked = monotonic()
         refused = list(clients.map(lambda _: timed_predict(web), range(24)))
         wait_for(lambda: all(runner.lines("database_lost") for runner in runners), "both gave up")

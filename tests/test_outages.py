@@ -1,7 +1,5 @@
 """The database comes and goes: runner and web come back by themselves, and nothing is lost."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -9,8 +7,8 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
-from jobrunner import database, embedded, migrations
-from processes import System, system
+from jobrunner import embedded
+from processes import System
 
 pytestmark = pytest.mark.process
 
@@ -21,41 +19,13 @@ TERMINATE = """
 """
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
-    """A server that a test may stop and spoil."""
-    options = {"fsync": "off"}
-    server = embedded.Server(tmp_path / "postgres", options=options)
-    with database.connect(server.start()) as connection:
-        migrations.migrate(connection)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
-    with system(own_server.url, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
-        yield connection
-
-
-def add(admin: psycopg.Connection[Any], count: int) -> None:
-    for _ in range(count):
-        admin.execute("""insert into job (input) values ('{"text": "good"}')""")
-
-
 @pytest.mark.parametrize("whose", ["jobrunner %", "jobrunner listener %"])
 def test_connections_that_are_terminated_again_and_again_lose_and_repeat_nothing(
     services: System, admin: psycopg.Connection[Any], whose: str
 ) -> None:
     runner = services.runner("--workers", "4", MOCK_DELAY_SECONDS=0.02)
     jobs = Jobs(admin)
-    add(admin, 300)
+    Jobs(admin).add_many(300)
 
     for progress in range(20, 260, 20):
         wait_for(lambda n=progress: jobs.count("completed") >= n, f"{progress} are completed", 30)
@@ -66,7 +36,7 @@ def test_connections_that_are_terminated_again_and_again_lose_and_repeat_nothing
     done = [line["job_id"] for line in runner.lines("completed")]
     assert len(done) == len(set(done))
     wait_for(lambda: has_lock(admin), "the listener is back, with its lock")
-    add(admin, 1)
+    Jobs(admin).add_many(1)
     wait_for(lambda: jobs.count("completed") == 301, "and goes on")
 
 
@@ -107,7 +77,7 @@ def test_an_outage_longer_than_the_rule_of_death_makes_no_runner_dead(
 ) -> None:
     runners = [services.runner("--workers", "1", MOCK_DELAY_SECONDS=10) for _ in range(2)]
     with psycopg.connect(own_server.url, autocommit=True) as admin:
-        add(admin, 2)
+        Jobs(admin).add_many(2)
         wait_for(lambda: Jobs(admin).count("processing") == 2, "both are at work")
     own_server.stop()
     gone = monotonic()
@@ -130,7 +100,7 @@ def test_a_table_that_is_locked_for_a_while_is_waited_for(
 ) -> None:
     services.runner(MOCK_DELAY_SECONDS=0)
     jobs = Jobs(admin)
-    add(admin, 1)
+    Jobs(admin).add_many(1)
     wait_for(lambda: jobs.count("completed") == 1, "it works")
     waits = """
         select from pg_stat_activity
@@ -141,5 +111,5 @@ def test_a_table_that_is_locked_for_a_while_is_waited_for(
         admin.execute("lock table job in access exclusive mode")
         wait_for(lambda: admin.execute(waits).rowcount, "the runner waits for the table")
 
-    add(admin, 2)
+    Jobs(admin).add_many(2)
     wait_for(lambda: jobs.count("completed") == 3, "it goes on")

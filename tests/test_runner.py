@@ -13,7 +13,7 @@ import pytest
 
 from helpers import Jobs, login_url, wait_for
 from jobrunner import database, embedded, migrations, queue
-from processes import Load, Process, System, environment, system
+from processes import TOLD, Load, Process, System, environment, system
 
 pytestmark = pytest.mark.process
 
@@ -69,7 +69,7 @@ def test_without_notifications_the_poll_finds_the_job(services: System, jobs: Jo
 
 
 def test_a_failed_attempt_is_tried_again_until_none_is_left(services: System, jobs: Jobs) -> None:
-    services.runner("--model", "sentiment=strange_models:Told")
+    services.runner(*TOLD)
     job_id = jobs.add("raise secret words", max_attempts=2)
 
     row = jobs.wait(job_id, "failed")
@@ -81,7 +81,7 @@ def test_a_failed_attempt_is_tried_again_until_none_is_left(services: System, jo
 def test_a_job_that_kills_its_worker_every_time_ends_as_worker_lost(
     services: System, jobs: Jobs
 ) -> None:
-    runner = services.runner("--model", "sentiment=strange_models:Told")
+    runner = services.runner(*TOLD)
     poison = jobs.add("segfault", max_attempts=2)
     healthy = [jobs.add("sleep 0.05") for _ in range(10)]
 
@@ -143,7 +143,7 @@ def test_an_outcome_that_can_never_be_written_stops_neither_heartbeat_nor_other_
 
 
 def test_no_text_and_no_result_gets_into_the_log(services: System, jobs: Jobs) -> None:
-    runner = services.runner("--model", "sentiment=strange_models:Told")
+    runner = services.runner(*TOLD)
     failing = jobs.add("raise private-matter", max_attempts=1)
     good = jobs.add("private-matter")
 

@@ -6,16 +6,15 @@ swallow what is sent. Only an answer that does not come tells of it.
 
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psycopg
 import pytest
 
 from chaos.proxy import Channel, Proxy
-from helpers import Jobs, wait_for
-from jobrunner import database, embedded, migrations
-from processes import System, system
+from helpers import Jobs, signs, wait_for
+from jobrunner import embedded
+from processes import TOLD, System
 
 pytestmark = pytest.mark.process
 
@@ -24,27 +23,6 @@ QUIET: dict[str, Any] = {"JOBRUNNER_POLL_SECONDS": 60}
 
 # A statement is given up after 10 s.
 NOTICED_SECONDS = 13
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
-    server = embedded.Server(tmp_path / "postgres", options={"fsync": "off"})
-    with database.connect(server.start()) as connection:
-        migrations.migrate(connection)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
-    with system(own_server.url, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture
@@ -64,40 +42,29 @@ def swallow(channel: Channel) -> None:
     channel.swallow = "both"
 
 
-def add(admin: psycopg.Connection[Any]) -> str:
-    query = """insert into job (input) values ('{"text": "good"}') returning id::text"""
-    [(job_id,)] = admin.execute(query).fetchall()
-    return str(job_id)
-
-
-def is_quick(admin: psycopg.Connection[Any]) -> bool:
-    """Whether the runner is told of a new job: it starts long before the next poll."""
-    wait_for(lambda: admin.execute("select from runner where sleeping").rowcount, "it sleeps")
-    before = monotonic()
-    wait_for(lambda: monotonic() > before + 0.3, "it has looked twice, and only listens now")
-    began, job_id = monotonic(), add(admin)
-    wait_for(lambda: Jobs(admin).status(job_id) != "pending", "the job is started", 5)
-    return monotonic() - began < 0.5
-
-
 def test_a_swallowed_connection_for_statements_is_replaced_and_the_job_in_hand_completes(
-    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server, proxy: Proxy
+    services: System,
+    admin: psycopg.Connection[Any],
+    own_server: embedded.Server,
+    proxy: Proxy,
+    tmp_path: Path,
 ) -> None:
     channel, url = through(proxy, own_server)
     direct: dict[str, Any] = {"JOBRUNNER_LISTEN_URL": own_server.url}
-    runner = services.runner(url=url, MOCK_DELAY_SECONDS=1, **direct, **QUIET)
+    runner = services.runner(*TOLD, url=url, TOLD_TIMEOUT_SECONDS=60, **direct, **QUIET)
     jobs = Jobs(admin)
-    job_id = add(admin)
-    jobs.wait(job_id, "processing")
+    job_id = jobs.add(f"await {tmp_path / 'go'}")
+    wait_for(lambda: signs(tmp_path / "go.begun"), "the job is in hand")
 
     proxy.do(lambda: swallow(channel))
+    (tmp_path / "go").touch()
     wait_for(lambda: runner.lines("database_lost"), "it has noticed", NOTICED_SECONDS)
     assert channel.swallowed
     proxy.do(channel.heal)
 
     wait_for(lambda: runner.lines("database_back"), "it is back", 5)
     assert jobs.wait(job_id, "completed", 2)["attempt"] == 1
-    assert is_quick(admin)
+    assert Jobs(admin).start_quickly()
     wait_for(lambda: jobs.count("completed") == 2, "that job is done as well")
     assert len(runner.lines("claimed")) == 2
 
@@ -109,10 +76,10 @@ def test_a_swallowed_listener_is_replaced_and_hears_again(
     services.runner(JOBRUNNER_LISTEN_URL=url, MOCK_DELAY_SECONDS=0, **QUIET)
     held = "select from runner where has_lock and runner_holds_lock(id)"
     wait_for(lambda: admin.execute(held).rowcount, "it listens")
-    assert is_quick(admin)
+    assert Jobs(admin).start_quickly()
 
     proxy.do(channel.stall)
 
     listeners = "select from pg_stat_activity where application_name like 'jobrunner listener %'"
     wait_for(lambda: admin.execute(listeners).rowcount == 2, "there is a new one", 16)
-    assert is_quick(admin)
+    assert Jobs(admin).start_quickly()

@@ -1,15 +1,14 @@
 """Every connection of the web and of the runner is ended, all at once, again and again."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
-from helpers import LOGINS, Jobs, login_url, wait_for
-from jobrunner import database, embedded, migrations
-from processes import Load, System, system
+from helpers import Jobs, login_url, wait_for
+from jobrunner import embedded
+from processes import Load, System
 
 pytestmark = pytest.mark.process
 
@@ -17,31 +16,6 @@ ROUNDS = 20
 TERMINATE = """
     select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'jobrunner %'
 """
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[embedded.Server]:
-    server = embedded.Server(tmp_path / "postgres", options={"fsync": "off"})
-    with database.connect(server.start()) as connection:
-        migrations.migrate(connection)
-        for login, roles in LOGINS.items():
-            connection.execute(f"create role {login} login password '{login}'")
-            connection.execute(f"grant {', '.join(roles)} to {login}")
-            connection.execute(f"alter role {login} set role {roles[0]}")
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
-    with system(login_url(own_server.url, "runner_login"), tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-def admin(own_server: embedded.Server) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
-        yield connection
 
 
 def test_however_often_all_connections_end_no_accepted_job_is_lost_or_started_twice(
