@@ -23,8 +23,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
-from chaos.histories import FINAL, Disturbance, Execution, History, Move, Operation
-from chaos.intervals import Interval, Measure
+from chaos.claims import Claim, claims_of, overlaps, process_of
+from chaos.histories import FINAL, Execution, History, Move, Operation
+from chaos.intervals import Measure, spans_at_most, without
 
 LEGAL = {
     (None, "pending"),
@@ -34,8 +35,6 @@ LEGAL = {
     ("processing", "failed"),
     ("processing", "pending"),
 }
-# The worker reads its clock a moment after the database has read its own.
-CLOCK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,20 +69,6 @@ class Report:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A claim from its move to the one that ended it (infinite: none did)."""
-
-    job: str
-    move: Move
-    end: float
-
-    @property
-    def runner(self) -> int:
-        """The process id of who claimed."""
-        return process_of(self.move.runner or "")
-
-
 def check(history: History, bounds: Bounds | None = None) -> Report:
     """Hold the histories against every rule."""
     return Checker(history, bounds or Bounds()).report()
@@ -99,7 +84,7 @@ class Checker:
         self.moves: dict[str, list[Move]] = defaultdict(list)
         for move in history.moves:
             self.moves[move.job].append(move)
-        self.claims = {job: list(_claims(moves)) for job, moves in self.moves.items()}
+        self.claims = {job: list(claims_of(moves)) for job, moves in self.moves.items()}
         self.job_of_text = {row.text: row.job for row in history.rows}
         self.executions = {one.id: one for one in history.executions}
 
@@ -339,12 +324,7 @@ class Checker:
     def _claim_of(self, execution: Execution) -> Claim | None:
         """The claim that an execution was started under: the latest of its runner before it."""
         job = self.job_of_text.get(execution.text, "")
-        theirs = [
-            claim
-            for claim in self.claims.get(job, [])
-            if claim.runner == execution.runner
-            and claim.move.at <= execution.started + CLOCK_SECONDS
-        ]
+        theirs = [claim for claim in self.claims.get(job, []) if claim.precedes(execution)]
         return theirs[-1] if theirs else None
 
     def _claims_at(self, moment: float, process: int) -> Iterator[Claim]:
@@ -367,8 +347,12 @@ class Checker:
         Listeners may be broken: then runners poll.
         """
         disturbed = self._disturbed(but={"cut_listener", "half_open_listener"})
-        spans = list(_spans_of_few(self.history.moves, self.history.workers / 2, self._end()))
-        return Measure(part for span in spans for part in _without(span, disturbed.intervals))
+        claims = (
+            (move.at, (move.new == "processing") - (move.old == "processing"))
+            for move in self.history.moves
+        )
+        spans = spans_at_most(self.history.workers / 2, claims, self._end())
+        return Measure(part for span in spans for part in without(span, disturbed.intervals))
 
     def _ends(self, kind: str) -> Iterator[float]:
         for one in self.history.disturbances:
@@ -397,26 +381,13 @@ class Checker:
             "completed": sum(row.status == "completed" for row in rows),
             "moves": len(self.history.moves),
             "executions": len(self.history.executions),
-            "overlaps": _overlaps(self.history.executions),
+            "overlaps": overlaps(self.history.executions),
             "runners_lost": sum(seen.is_lost for seen in self.history.runner_moves),
             "failover_back_seconds": max(
                 map(self._back_after, self._ends("failover")), default=0.0
             ),
             "drain_seconds": (self.history.drained or 0.0) - self.history.healed,
         }
-
-
-def process_of(runner: str) -> int:
-    """The process id in the id of a runner, host-pid-random."""
-    parts = runner.rsplit("-", 2)
-    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0
-
-
-def _claims(moves: list[Move]) -> Iterator[Claim]:
-    for place, move in enumerate(moves):
-        if move.new == "processing":
-            end = moves[place + 1].at if place + 1 < len(moves) else float("inf")
-            yield Claim(move.job, move, end)
 
 
 def _steps(move: Move) -> tuple[int, ...]:
@@ -426,51 +397,3 @@ def _steps(move: Move) -> tuple[int, ...]:
     if move.old == "processing" and move.new == "pending" and move.code is None:
         return (-1,)
     return (0,)
-
-
-def _spans_of_few(moves: list[Move], most: float, end: float) -> Iterator[Interval]:
-    """When at most so many jobs were being processed."""
-    steps = sorted(
-        (move.at, (move.new == "processing") - (move.old == "processing")) for move in moves
-    )
-    count, since = 0, steps[0][0] if steps else end
-    for at, step in steps:
-        if count <= most < count + step:
-            yield since, at
-        if count + step <= most < count:
-            since = at
-        count += step
-    if count <= most:
-        yield since, end
-
-
-def _without(span: Interval, holes: list[Interval]) -> Iterator[Interval]:
-    begin, end = span
-    for hole_begin, hole_end in holes:
-        if hole_end <= begin or hole_begin >= end:
-            continue
-        if hole_begin > begin:
-            yield begin, hole_begin
-        begin = hole_end
-    if begin < end:
-        yield begin, end
-
-
-def _overlaps(executions: list[Execution]) -> int:
-    """How many pairs of executions of one job were at work at once."""
-    by_text: dict[str, list[Execution]] = defaultdict(list)
-    for execution in executions:
-        by_text[execution.text].append(execution)
-    return sum(
-        later.started < earlier.last_seen
-        for group in by_text.values()
-        for place, earlier in enumerate(sorted(group, key=_began))
-        for later in sorted(group, key=_began)[place + 1 :]
-    )
-
-
-def _began(execution: Execution) -> float:
-    return execution.started
-
-
-__all__ = ["Bounds", "Checker", "Claim", "Disturbance", "Report", "Violation", "check"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from chaos.plan import Fault
-from chaos.postgres import send
+from chaos.postgres import Postgres, send
 from chaos.proxy import Channel
 from chaos.system import Runner, System
 
@@ -58,59 +58,49 @@ def runner_pause(system: System, fault: Fault) -> Doing:
 
 def postgres_fast_restart(system: System, fault: Fault) -> Doing:
     """Stop PostgreSQL with SIGINT and start it after a while."""
-    yield from _restart(system, signal.SIGINT)
+    postgres = system.postgres
+    yield from _break(postgres, lambda: postgres.stop(signal.SIGINT), postgres.start_again)
 
 
 def postgres_immediate_restart(system: System, fault: Fault) -> Doing:
     """Crash PostgreSQL and let it recover after a while."""
-    yield from _restart(system, signal.SIGQUIT)
-
-
-def _restart(system: System, signum: int) -> Doing:
     postgres = system.postgres
-    if postgres.in_use:
-        return
-    postgres.in_use = True
-    postgres.stop(signum)
-    yield EVERYBODY
-    postgres.start_again()
-    postgres.in_use = False
+    yield from _break(postgres, lambda: postgres.stop(signal.SIGQUIT), postgres.start_again)
 
 
 def failover(system: System, fault: Fault) -> Doing:
     """Lose the primary for good and promote the standby after a while."""
     postgres = system.postgres
-    if postgres.in_use or not postgres.has_standby:
-        return
-    postgres.in_use = True
-    postgres.crash_primary()
-    yield EVERYBODY
-    postgres.promote()
-    postgres.in_use = False
+    if postgres.has_standby:
+        yield from _break(postgres, postgres.crash_primary, postgres.promote)
 
 
 def standby_away(system: System, fault: Fault) -> Doing:
     """Stop the standby that every commit waits for, and start it after a while."""
     postgres = system.postgres
-    if postgres.in_use or not postgres.has_standby:
-        return
-    postgres.in_use = True
-    postgres.stop_standby()
-    yield EVERYBODY
-    postgres.start_standby_again()
-    postgres.in_use = False
+    if postgres.has_standby:
+        yield from _break(postgres, postgres.stop_standby, postgres.start_standby_again)
 
 
 def postgres_freeze(system: System, fault: Fault) -> Doing:
     """Stop every process of PostgreSQL in its tracks, and let them go on."""
-    postgres = system.postgres
+    postgres, frozen = system.postgres, list[int]()
+
+    def freeze() -> None:
+        frozen.extend(postgres.processes())
+        send(frozen, signal.SIGSTOP)
+
+    yield from _break(postgres, freeze, lambda: send(frozen, signal.SIGCONT))
+
+
+def _break(postgres: Postgres, harm: Callable[[], None], mend: Callable[[], None]) -> Doing:
+    """What only one fault may do to PostgreSQL at a time."""
     if postgres.in_use:
         return
     postgres.in_use = True
-    frozen = postgres.processes()
-    send(frozen, signal.SIGSTOP)
+    harm()
     yield EVERYBODY
-    send(frozen, signal.SIGCONT)
+    mend()
     postgres.in_use = False
 
 

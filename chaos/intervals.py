@@ -1,7 +1,7 @@
 """Lengths of time, measured through intervals that count and others that do not."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 Interval = tuple[float, float]
 
@@ -15,6 +15,35 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
         elif end > begin:
             merged.append((begin, end))
     return merged
+
+
+def without(span: Interval, holes: list[Interval]) -> Iterator[Interval]:
+    """What the holes, in order and apart, leave of a span."""
+    begin, end = span
+    for hole_begin, hole_end in holes:
+        if hole_end <= begin or hole_begin >= end:
+            continue
+        if hole_begin > begin:
+            yield begin, hole_begin
+        begin = hole_end
+    if begin < end:
+        yield begin, end
+
+
+def spans_at_most(
+    most: float, steps: Iterable[tuple[float, int]], end: float
+) -> Iterator[Interval]:
+    """When a count was at most that, from its first step to the end; it begins at 0."""
+    ordered = sorted(steps)
+    count, since = 0, ordered[0][0] if ordered else end
+    for at, step in ordered:
+        if count <= most < count + step:
+            yield since, at
+        if count + step <= most < count:
+            since = at
+        count += step
+    if count <= most:
+        yield since, end
 
 
 class Measure:
