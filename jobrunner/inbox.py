@@ -65,6 +65,11 @@ class Inbox:
                 ids.add(message[:ID_BYTES].decode())
         return ids
 
+    def close(self) -> None:
+        """Close it; a worker that waits for a job finds the end."""
+        self._entrance.close()
+        self.exit.close()
+
     def _unread(self) -> bytes:
         message, extra, _, _ = self.exit.recvmsg(
             ID_BYTES + MAX_INPUT, ROOM_FOR_ONE, socket.MSG_DONTWAIT
@@ -72,11 +77,6 @@ class Inbox:
         for descriptor in _descriptors(extra):
             os.close(descriptor)
         return message
-
-    def close(self) -> None:
-        """Close it; a worker that waits for a job finds the end."""
-        self._entrance.close()
-        self.exit.close()
 
 
 def take(end: socket.socket) -> tuple[str, bytes] | None:

@@ -27,7 +27,7 @@ PREPARE_AFTER = 2
 POOL_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 # Before we give up, the server does: what it has ended will not be committed later. (A server
-# that is frozen begins to count when it thaws: see ``Connection.until``.)
+# that is frozen begins to count when it thaws: see ``BoundedConnection.until``.)
 STATEMENT_TIMEOUT = "set statement_timeout = '4s'"
 # The pool doubles its pause with each failed try. Giving up soon makes the next request try
 # at once, so that the service is back a moment after the database.
@@ -117,7 +117,7 @@ class Database:
         self._pool = ConnectionPool(
             make_conninfo(**(DEFAULTS | conninfo_to_dict(url))),
             connection_class=BoundedConnection,
-            # No prepared statements: a pooler in transaction mode would lose them.
+            # Nothing is prepared before it is known whom we talk to: a pooler would lose it.
             kwargs={"autocommit": True, "prepare_threshold": None},
             configure=self._configure,
             min_size=1,
