@@ -116,6 +116,7 @@ def run(plan: Plan, program: Sequence[str] = RUNNER_PROGRAM) -> Outcome:
         system.start()
         history, fired = _suffer(plan, system)
         history.leftovers += system.stop_services()
+        history.crashes = system.crashes()
         _read_out(history, system)
         fired += _fired_by_load(history)
     finally:

@@ -16,6 +16,7 @@ The rules, by the name under which a violation is reported:
     runner          a runner found dead without cause, robbed alive, or revived
     late            a wait that was longer than its bound
     leftover        something ran on after the end
+    crash           something ended with a traceback
 """
 
 from collections import Counter, defaultdict
@@ -93,7 +94,7 @@ class Checker:
         rules = (
             self.lost, self.unexpected, self.keys, self.unfinished, self.final, self.legal,
             self.attempts, self.tokens, self.outcomes, self.ran, self.cancels, self.runners,
-            self.late_rescues, self.late_starts, self.leftovers,
+            self.late_rescues, self.late_starts, self.leftovers, self.crashes,
         )  # fmt: skip
         violations = [violation for rule in rules for violation in rule()]
         self._count()
@@ -313,6 +314,11 @@ class Checker:
         """Nothing is left running."""
         for name in self.history.leftovers:
             yield Violation("leftover", name, "was there after the end")
+
+    def crashes(self) -> Iterator[Violation]:
+        """No error is unforeseen."""
+        for crash in self.history.crashes:
+            yield Violation("crash", *crash.split(": ", 1))
 
     # Helpers
 

@@ -118,6 +118,7 @@ class History:
     healed: float = 0.0
     drained: float | None = None  # None: not within the deadline
     leftovers: list[str] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)  # whose log has a traceback, and its error
     workers: int = 1
 
     def save(self, file: Path) -> None:

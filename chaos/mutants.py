@@ -107,7 +107,7 @@ def stale_work() -> None:
 
     def without_kill(self: Runner, connection: Connection) -> None:
         kill_jobs = self._workers.kill_jobs
-        _put(self._workers, "kill_jobs", lambda *_: [])
+        _put(self._workers, "kill_jobs", lambda *_: ([], []))
         start_anew(self, connection)
         _put(self._workers, "kill_jobs", kill_jobs)
 
@@ -217,11 +217,11 @@ CUTS = _each("cut_listener", 4, 9, 14)
 
 
 @mutant(
-    _plan("listen_after_look", 17, _work(0, 0.1, 0.4, even=True), *CUTS,
+    _plan("listen_after_look", 17, _work(0, 0.1, 0.2, even=True), *CUTS,
           poll_seconds=60, lease_seconds=30)
 )  # fmt: skip
 def listen_after_look() -> None:
-    """A runner looks for jobs, and listens then."""
+    """A runner looks for jobs and listens then; nor does it look when it beats."""
     hear, claim = Runner._hear, Claimer.claim
     listeners: dict[Claimer, Runner] = {}
 
@@ -243,6 +243,7 @@ def listen_after_look() -> None:
             runner._times.beat = 0.0
 
     _put(Runner, "_hear", hear_only)
+    _put(Runner, "_check_listener", lambda self: self._listener.keep_lock())
     _put(Claimer, "claim", claim_then_listen)
 
 
@@ -284,7 +285,7 @@ DEAF = _each("deaf_link", 1, 4.5, 8, 11.5, seconds=2)
 @mutant(_plan("answer_forgotten", 15, _work(0, 0.1, 4), *DEAF, lease_seconds=6, poll_seconds=0.1))
 def answer_forgotten() -> None:
     """Claims of which the answer was lost are not handed back."""
-    _put(queue, "release_unknown", lambda *_, **__: [])
+    _put(queue, "release_unknown", lambda *_, **__: {})
 
 
 RESTARTS = tuple(Fault(at, "postgres_fast_restart", 1) for at in (2, 6))

@@ -1,6 +1,7 @@
 """The system under test: the services as real processes, each behind channels of the proxy."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ END_SECONDS = 20.0
 RESTART_SECONDS = 0.3
 WEB = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
 START = ["start", "--workers", str(WORKERS), "--model", "chaos=chaos.model:Chaos"]
+# With the error in its last line, which is not indented as the others are.
+TRACEBACK = re.compile(r"^Traceback .*(?:\n +.*)*\n(.*)", re.MULTILINE)
 HERE = Path(__file__).resolve().parent.parent
 
 
@@ -184,6 +187,14 @@ class System:
         failed = ["jobrunner stop --all"] if stop.wait() else []
         services = (*self.runners, self.web)
         return failed + [service.name for service in services if not service.end()]
+
+    def crashes(self) -> list[str]:
+        """Say whose log has a traceback, and which error it ends with."""
+        return [
+            f"{log.stem}: {error}"
+            for log in sorted(self.folder.glob("*.log"))
+            for error in TRACEBACK.findall(log.read_text(errors="replace"))
+        ]
 
     def end(self) -> None:
         """End whatever is left, however."""

@@ -1,6 +1,7 @@
 """The checker of chaos runs finds what is wrong and nothing else; and one short real run."""
 
 from dataclasses import replace
+from traceback import format_exc
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from chaos.checker import Bounds
 from chaos.histories import Disturbance, Execution, History, Move, Operation, Row, RunnerMove
 from chaos.intervals import Measure, union
 from chaos.plan import KINDS, Fault, Load, Plan, draw
+from chaos.system import TRACEBACK
 
 A, B = "host-11-aaaa", "host-22-bbbb"
 JOB, TEXT = "job-1", "1-abc work 0.1"
@@ -288,6 +290,20 @@ def test_a_job_that_is_not_started_while_workers_are_idle_is_late() -> None:
 
 def test_what_is_left_running_is_found() -> None:
     assert rules(story(*SIMPLE, leftovers=["process 7"])) == {"leftover"}
+
+
+def test_what_ended_with_a_traceback_is_found() -> None:
+    said = "info started\n" + traceback_of(ZeroDivisionError("by zero")) + "info stopped\n"
+
+    assert TRACEBACK.findall(said) == ["ZeroDivisionError: by zero"]
+    assert rules(story(*SIMPLE, crashes=["runner-1: ZeroDivisionError: by zero"])) == {"crash"}
+
+
+def traceback_of(error: Exception) -> str:
+    try:
+        raise error
+    except Exception:
+        return format_exc()
 
 
 def test_intervals_are_merged_and_measured() -> None:
