@@ -217,14 +217,14 @@ class Checker:
 
     def ran(self) -> Iterator[Violation]:
         """A model works under a claim, once; and no longer than it holds, or not much."""
-        under: dict[str | None, list[Execution]] = defaultdict(list)
+        under: dict[tuple[str, str | None], list[Execution]] = defaultdict(list)
         calm, worst = self._disturbed(), 0.0
         for execution in self.history.executions:
             claim = self._claim_of(execution)
             if claim is None:
                 yield Violation("execution", execution.text, "without a claim")
                 continue
-            under[claim.move.token].append(execution)
+            under[claim.job, claim.move.token].append(execution)
             stale = calm.outside(claim.end, execution.last_seen)
             worst = max(worst, stale)
             if stale > self.bounds.fence:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from types import ModuleType
 from typing import Any
-from uuid import UUID
 
 from chaos.plan import Fault, Load, Plan
 from jobrunner import claimer, heartbeat, judge, queue, runner
@@ -162,7 +161,7 @@ def claim_by_look() -> None:
             lease_token = gen_random_uuid(),
             started_at = clock_timestamp()
         where id = any(%(ids)s) and finished_at is null
-        returning id, lease_token, model, input::text, attempt
+        returning id::text, lease_token::text, model, input::text, attempt
     """
 
     def claim(connection: Connection, *, slots: int, **who: Any) -> list[Job]:
@@ -265,7 +264,7 @@ def cancel_overwrites() -> None:
             and (job.error ->> 'code') is distinct from 'cancelled'
     """
 
-    def cancelled(connection: Connection, ids: list[UUID]) -> set[UUID]:
+    def cancelled(connection: Connection, ids: list[str]) -> set[str]:
         found = look(connection, ids)
         connection.execute(update)
         return found

@@ -78,11 +78,10 @@ class Claimer:
         if len(jobs) < slots and self._place != queue.FRONT:
             jobs += claim(slots=slots - len(jobs), idle=max(0, idle - len(jobs)))
         full = bool(jobs) and len(jobs) == slots
-        self._place = queue.last_place(jobs) if full else queue.FRONT
+        self._place = queue.place_of(jobs[-1]) if full else queue.FRONT
         self._workers.give(jobs)
-        for job in jobs:
-            fields = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
-            log.info("claimed", **fields, runner=self._runner)
+        form = f"job_id=%s model={log.plain(self._model)} attempt=%d runner={self._runner}"
+        log.info_each("claimed", form, [(job.id, job.attempt) for job in jobs])
         return len(jobs) < slots
 
     def _plan_next_look(self, connection: queue.Connection) -> None:

@@ -1,14 +1,17 @@
 """The language between a runner and its workers: JSON in frames, each after its length.
 
-A frame is four bytes, big-endian, and so many bytes of UTF-8 JSON, an object. Never pickle:
-what comes from a model's process is data. Known messages:
+A frame is four bytes, big-endian, and so many bytes of UTF-8. Never pickle: what comes from a
+model's process is data. Known messages:
 
     runner → worker   {"implementation", "options", "max_result_bytes"}   once, first
                       (jobs come by another way: see inbox.py)
     worker → runner   {"ready": true, "timeout_seconds"}                  once, after setup
                       {"setup_error"}                                     instead of it
-                      {"job_id", "seconds", "result"}
-                      {"job_id", "seconds", "error": {"code", "message", "retryable"}}
+                      id {"seconds"} newline result
+                      id {"seconds", "error": {"code", "message", "retryable"}}
+
+A reply begins with the job's id, 36 bytes. The result comes last, so that what is valid needs
+not be written anew.
 """
 
 import json
@@ -63,27 +66,32 @@ class FrameReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._buffer = bytearray()
+        self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """Give each message that ``data`` completes.
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Give the payload of each frame that ``data`` completes.
 
-        :raises FrameError: when a frame is over the limit or not a JSON object.
+        :raises FrameError: when a frame is over the limit.
         """
-        self._buffer += data
-        while len(self._buffer) >= LENGTH.size:
-            size = LENGTH.unpack_from(self._buffer)[0]
+        data, self._rest = self._rest + data, b""
+        begin, length = 0, len(data)
+        while begin + LENGTH.size <= length:
+            (size,) = LENGTH.unpack_from(data, begin)
             if size > self._max_bytes:
                 raise FrameError(f"a frame of {size} bytes; at most {self._max_bytes} are read")
-            end = LENGTH.size + size
-            if len(self._buffer) < end:
-                return
-            payload = bytes(self._buffer[LENGTH.size : end])
-            del self._buffer[:end]
-            yield _parse(payload)
+            end = begin + LENGTH.size + size
+            if end > length:
+                break
+            yield data[begin + LENGTH.size : end]
+            begin = end
+        self._rest = data[begin:]
 
 
-def _parse(payload: bytes) -> Message:
+def parse(payload: bytes) -> Message:
+    """Read a message.
+
+    :raises FrameError: when it is not a JSON object.
+    """
     try:
         message = DECODER.decode(payload.decode())
     except (ValueError, RecursionError):

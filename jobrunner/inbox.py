@@ -27,6 +27,7 @@ MAX_INPUT = 64 * 1024
 # There is no room, or nobody reads any more; anything else would be so again.
 NOT_NOW = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOBUFS, errno.ENOTCONN)
 INT = struct.Struct("i")
+Ancillary = list[tuple[int, int, bytes]]
 ROOM_FOR_ONE = socket.CMSG_LEN(INT.size)
 
 
@@ -42,7 +43,7 @@ class Inbox:
 
         :raises OSError: when it can't be given, neither now nor later.
         """
-        head, text = job.key.encode(), job.input.encode()
+        head, text = job.id.encode(), job.input.encode()
         try:
             if len(text) <= MAX_INPUT:
                 self._entrance.send(head + text)
@@ -79,26 +80,37 @@ class Inbox:
         return message
 
 
-def take(end: socket.socket) -> tuple[str, bytes] | None:
-    """Wait for the next job and give its id and its input; None when the runner is gone.
+class Exit:
+    """The worker's end, where the jobs come out."""
 
-    :raises OSError: when the process has no descriptor left for a large input.
-    """
-    # Not by recv_fds(): some versions of Python forget what it is given.
-    message, extra, flags, _ = end.recvmsg(ID_BYTES + MAX_INPUT, ROOM_FOR_ONE)
-    if not message:
-        return None
-    if flags & socket.MSG_CTRUNC:
-        raise OSError(errno.EMFILE, "no file descriptor is left")
-    job_id, text = message[:ID_BYTES].decode(), message[ID_BYTES:]
-    for descriptor in _descriptors(extra):
-        with os.fdopen(descriptor, "rb") as file:
-            file.seek(0)
-            text = file.read()
-    return job_id, text
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._buffer = bytearray(ID_BYTES + MAX_INPUT)
+
+    def take(self) -> tuple[bytes, bytes] | None:
+        """Wait for the next job and give its id and its input; None when the runner is gone.
+
+        :raises OSError: when the process has no descriptor left for a large input.
+        """
+        # Not by recv_fds(): some versions of Python forget what it is given.
+        size, extra, flags, _ = self._end.recvmsg_into([self._buffer], ROOM_FOR_ONE)
+        if not size:
+            return None
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, "no file descriptor is left")
+        job_id, text = bytes(self._buffer[:ID_BYTES]), bytes(self._buffer[ID_BYTES:size])
+        return job_id, _read(extra) if extra else text
 
 
-def _descriptors(extra: list[tuple[int, int, bytes]]) -> Iterator[int]:
+def _read(extra: Ancillary) -> bytes:
+    """Read the large input whose descriptor has come."""
+    [descriptor] = _descriptors(extra)
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def _descriptors(extra: Ancillary) -> Iterator[int]:
     for _, _, data in extra:
         for (descriptor,) in INT.iter_unpack(data[: len(data) // INT.size * INT.size]):
             yield descriptor

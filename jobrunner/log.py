@@ -8,13 +8,13 @@ import logging
 import os
 import re
 import select
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import gmtime, strftime, time
 
 STDERR = 2
 PATIENCE_MILLISECONDS = 1000
-PLAIN = re.compile(r"[\w.:/,+@%()\[\]-]+", re.ASCII)
+is_plain = re.compile(r"[\w.:/,+@%()\[\]-]+", re.ASCII).fullmatch
 
 
 class Lines:
@@ -28,14 +28,23 @@ class Lines:
 
     def add(self, level: str, move: str, fields: dict[str, object]) -> None:
         """Write a line, or hold it back until its like can be written with it."""
-        if not self.on:
-            return
-        pairs = "".join([f" {key}={_plain(value)}" for key, value in fields.items()])
-        line = f"{self._now()} {level} {move}{pairs}\n"
+        if self.on:
+            pairs = " ".join([f"{key}={plain(value)}" for key, value in fields.items()])
+            self._put(f"{self._now()} {level} {move} {pairs}\n")
+
+    def add_each(
+        self, level: str, move: str, form: str, rows: Iterable[tuple[object, ...]]
+    ) -> None:
+        """The same for a line each row, where all have the same form."""
+        if self.on:
+            line = f"{self._now()} {level} {move} {form}\n"
+            self._put("".join([line % row for row in rows]))
+
+    def _put(self, text: str) -> None:
         if self._held is None:
-            _write(line)
+            _write(text)
         else:
-            self._held.append(line)
+            self._held.append(text)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -72,6 +81,11 @@ def info(move: str, **fields: object) -> None:
     _lines.add("info", move, fields)
 
 
+def info_each(move: str, form: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Log the same move of many: ``form`` is for ``%``, and only for what is plain as it is."""
+    _lines.add_each("info", move, form, rows)
+
+
 def warning(move: str, **fields: object) -> None:
     """Log a move that somebody may want to look into."""
     _lines.add("warning", move, fields)
@@ -82,12 +96,12 @@ def error(move: str, **fields: object) -> None:
     _lines.add("error", move, fields)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """Write a value as logfmt wants it: quoted where it has to be, on one line."""
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)
-    if PLAIN.fullmatch(text):
+    if is_plain(text):
         return text
     text = _one_line(text)
     if text and not any(character in text for character in ' "='):

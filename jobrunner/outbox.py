@@ -4,7 +4,7 @@ An outcome whose claim does not hold any more is not written: the job was taken 
 somebody else's outcome counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import psycopg
 
@@ -74,8 +74,15 @@ class Outbox:
         move = queue.fail if batch[0].failure else queue.complete
         moved = move(connection, batch)
         self._remove(batch)
-        for outcome in batch:
-            _report(outcome, moved.get(outcome.job.id), self._tally)
+        done = [outcome for outcome in batch if outcome.job.id in moved]
+        for outcome in done:
+            self._tally.count(outcome)
+        if move is queue.complete:
+            _report_completed(done)
+        else:
+            _report_failed(done, moved)
+        if len(done) < len(batch):
+            _report_lost(outcome for outcome in batch if outcome.job.id not in moved)
 
     def _refuse(self, outcome: Outcome, error: psycopg.Error) -> None:
         """Record a failure for a result that can't be stored; forget one that can't either."""
@@ -96,17 +103,26 @@ def is_like(outcome: Outcome, other: Outcome) -> bool:
     return (outcome.failure is None) == (other.failure is None)
 
 
-def _report(outcome: Outcome, status: str | None, tally: Tally) -> None:
+def _report_completed(outcomes: Sequence[Outcome]) -> None:
+    if outcomes:
+        form = f"job_id=%s model={log.plain(outcomes[0].job.model)} attempt=%d seconds=%.3f"
+        rows = [(one.job.id, one.job.attempt, one.seconds) for one in outcomes]
+        log.info_each("completed", form, rows)
+
+
+def _report_failed(outcomes: Sequence[Outcome], moved: dict[str, str]) -> None:
+    for outcome in outcomes:
+        move = "failed" if moved[outcome.job.id] == "failed" else "will_retry"
+        code = outcome.failure.code if outcome.failure else None
+        log.warning(move, **_fields(outcome), code=code)
+
+
+def _report_lost(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        log.warning("claim_lost", **_fields(outcome))
+
+
+def _fields(outcome: Outcome) -> dict[str, object]:
     job = outcome.job
-    fields: dict[str, object] = {"job_id": job.key, "model": job.model, "attempt": job.attempt}
-    if outcome.seconds is not None:
-        fields["seconds"] = outcome.seconds
-    if status is None:
-        log.warning("claim_lost", **fields)
-        return
-    tally.count(outcome)
-    if outcome.failure:
-        move = "failed" if status == "failed" else "will_retry"
-        log.warning(move, **fields, code=outcome.failure.code)
-    else:
-        log.info("completed", **fields)
+    fields: dict[str, object] = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
+    return fields if outcome.seconds is None else fields | {"seconds": outcome.seconds}

@@ -4,13 +4,15 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+from typing_extensions import TypedDict
 
 from jobrunner.frames import ENCODER
+
+STRICT = ConfigDict(strict=True, hide_input_in_errors=True)
 
 MAX_MESSAGE = 1000
 MAX_PLACE = 100
@@ -19,22 +21,20 @@ MAX_PLACE = 100
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Job:
-    """A claimed job: what a worker needs, and what proves that the claim is ours."""
+    """A claimed job: what a worker needs, and what proves that the claim is ours.
 
-    id: UUID
-    lease_token: UUID
+    The ids are text: nothing is done with them but to pass them on.
+    """
+
+    id: str
+    lease_token: str
     model: str
     input: str  # the JSON text, passed on as it is
     attempt: int
     priority: int = 0
     run_at: datetime = datetime.min
-
-    @cached_property
-    def key(self) -> str:
-        """The id as text; made once, since it is needed at every step."""
-        return str(self.id)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Failure:
         return json.dumps({"code": self.code, "message": message, "retryable": self.retryable})
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """The end of an attempt: ``result`` is JSON text, or there is a ``failure``."""
 
@@ -62,52 +62,56 @@ class Outcome:
     failure: Failure | None = None
 
 
-class Sentiment(BaseModel):
+class Sentiment(TypedDict):
     """The result of every sentiment model."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+    __pydantic_config__ = STRICT | ConfigDict(extra="forbid")  # type: ignore[misc]
 
     sentiment: Literal["positive", "negative"]
     confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class ReplyError(BaseModel):
+class ReplyError(TypedDict):
     """Why the model gave no result, in its worker's words."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
 
     code: Literal["model_error", "invalid_output", "invalid_input"]
     message: str
     retryable: bool
 
 
-class Reply(BaseModel):
-    """What a worker says of a job; its process is not trusted to say it well."""
+class ReplyHead(TypedDict):
+    """What a worker says of a job before the result; its process is not trusted to say it well."""
 
-    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+    __pydantic_config__ = STRICT  # type: ignore[misc]
 
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    result: Any = None
-    error: ReplyError | None = None
+    error: NotRequired[ReplyError]
 
 
-RESULT_TYPES: dict[str, type[BaseModel]] = {"sentiment": Sentiment}
+HEAD = TypeAdapter(ReplyHead)
+RESULT_TYPES: dict[str, TypeAdapter[Any]] = {"sentiment": TypeAdapter(Sentiment)}
 
 
-def judge(job: Job, message: dict[str, Any], max_result_bytes: int) -> Outcome:
-    """Turn a worker's reply into an outcome; a bad reply is a failure of that attempt."""
+def judge(job: Job, reply: bytes, max_result_bytes: int) -> Outcome:
+    """Turn a worker's reply into an outcome; a bad reply is a failure of that attempt.
+
+    A reply is a line of JSON, and after it the result as JSON or nothing.
+    """
+    line, _, result = reply.partition(b"\n")
     try:
-        reply = Reply.model_validate(message)
-        if reply.error:
-            failure = Failure(reply.error.code, reply.error.message, reply.error.retryable)
-            return Outcome(job, reply.seconds, failure=failure)
-        return Outcome(job, reply.seconds, result=_accepted(job, reply.result, max_result_bytes))
+        head = HEAD.validate_json(line)
+        if error := head.get("error"):
+            failure = Failure(error["code"], error["message"], error["retryable"])
+            return Outcome(job, head["seconds"], failure=failure)
+        return Outcome(job, head["seconds"], result=_accepted(job, result, max_result_bytes))
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
         return Outcome(job, None, failure=invalid_output(f"{place}: {fault['msg']}"))
-    except RecursionError:
-        return Outcome(job, None, failure=invalid_output("the result is nested too deeply"))
-    except ValueError as error:
-        return Outcome(job, None, failure=invalid_output(str(error)))
+    except (ValueError, RecursionError) as error:
+        return Outcome(job, None, failure=invalid_output(f"the result can not be kept: {error}"))
 
 
 def cancelled(job: Job) -> Outcome:
@@ -121,17 +125,20 @@ def invalid_output(message: str) -> Failure:
     return Failure("invalid_output", message)
 
 
-def _accepted(job: Job, result: Any, max_result_bytes: int) -> str:
-    if result is None:
-        raise ValueError("the model gave no result")
+def _accepted(job: Job, result: bytes, max_result_bytes: int) -> str:
+    if len(result) > max_result_bytes:
+        raise ValueError(f"it is larger than {max_result_bytes} bytes")
     if result_type := RESULT_TYPES.get(job.model):
-        result_type.model_validate(result)
-    # A number like 1e999 was read as an infinity, which is no JSON and a ValueError here.
-    text = ENCODER.encode(result)
-    if NUL.search(text):
-        raise ValueError("the result holds the character NUL")
-    if len(text.encode()) > max_result_bytes:
-        raise ValueError(f"the result is larger than {max_result_bytes} bytes")
+        result_type.validate_json(result)
+        text = result.decode()
+    else:
+        value = from_json(result)
+        if value is None:
+            raise ValueError("there is none")
+        # Written anew: a number like 1e999 was read as an infinity, which is a ValueError here.
+        text = ENCODER.encode(value)
+    if "\\u0000" in text and NUL.search(text):
+        raise ValueError("it holds the character NUL")
     return text
 
 

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from jobrunner import frames
-from jobrunner.inbox import take
+from jobrunner.inbox import Exit
 from jobrunner.models import TIMEOUT_SECONDS, Model, load
 from jobrunner.processes import die_with_parent
 
@@ -51,7 +51,8 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
         pipe.sendall(frames.encode({"setup_error": describe(error)}))
         sys.exit(1)
     pipe.sendall(frames.encode({"ready": True, "timeout_seconds": timeout}))
-    while job := take(inbox):
+    exit = Exit(inbox)
+    while job := exit.take():
         pipe.sendall(answer(model, *job, order["max_result_bytes"]))
 
 
@@ -62,17 +63,18 @@ def _timeout(model: Model) -> float:
     return float(timeout)
 
 
-def answer(model: Model, job_id: str, text: bytes, max_result_bytes: int) -> bytes:
+def answer(model: Model, job_id: bytes, text: bytes, max_result_bytes: int) -> bytes:
     """Run the model on one job and make the frame of its outcome; nothing it raises escapes."""
     started = perf_counter()
     outcome = _attempt(model, text, max_result_bytes)
     seconds = perf_counter() - started
-    return frames.frame(b'{"job_id":"%b","seconds":%.9f,%b}' % (job_id.encode(), seconds, outcome))
+    return frames.frame(b'%b{"seconds":%.9f%b' % (job_id, seconds, outcome))
 
 
 def _attempt(model: Model, text: bytes, max_result_bytes: int) -> bytes:
+    """Do it, and give the rest of the reply, after the seconds."""
     try:
-        item = json.loads(text)
+        item = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         said = f"the input can not be read: {describe(error)}"
         return _error("invalid_input", said, retryable=False)
@@ -98,12 +100,12 @@ def _judged(result: Any, max_result_bytes: int) -> bytes:
     if len(text) > max_result_bytes:
         said = f"the result has {len(text)} bytes, at most {max_result_bytes} are stored"
         return _error("invalid_output", said)
-    return b'"result":' + text
+    return b"}\n" + text
 
 
 def _error(code: str, message: str, retryable: bool = True) -> bytes:
     error = {"code": code, "message": message, "retryable": retryable}
-    return b'"error":' + frames.ENCODER.encode(error).encode()
+    return b',"error":' + frames.ENCODER.encode(error).encode() + b"}"
 
 
 def describe(error: BaseException) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from jobrunner import frames
 from jobrunner.errors import FrameError
-from jobrunner.frames import FrameReader, Message
-from jobrunner.inbox import Inbox
+from jobrunner.frames import FrameReader
+from jobrunner.inbox import ID_BYTES, Inbox
 from jobrunner.models import TIMEOUT_SECONDS
 from jobrunner.outcome import Job, Outcome, judge
 from jobrunner.settings import worker_environment
@@ -94,12 +94,12 @@ class Worker:
     def take_back(self) -> list[Job]:
         """Take back the jobs that it has not started."""
         ids = self._inbox.take_back()
-        back = [job for job in self.jobs if job.key in ids]
-        self.jobs = deque(job for job in self.jobs if job.key not in ids)
+        back = [job for job in self.jobs if job.id in ids]
+        self.jobs = deque(job for job in self.jobs if job.id not in ids)
         return back
 
-    def hear(self) -> Iterator[Message]:
-        """Give what it has said.
+    def hear(self) -> Iterator[bytes]:
+        """Give what it has said, message by message.
 
         :raises EOFError: when it is gone.
         :raises FrameError: when it talks nonsense.
@@ -112,15 +112,15 @@ class Worker:
             raise EOFError
         yield from self._reader.feed(data)
 
-    def take_outcome(self, message: Message) -> Outcome:
+    def take_outcome(self, message: bytes) -> Outcome:
         """Match a reply with the job that it is on.
 
         :raises FrameError: when it is on no job, or on another.
         """
-        if not self.jobs or message.get("job_id") != self.jobs[0].key:
+        if not self.jobs or message[:ID_BYTES] != self.jobs[0].id.encode():
             raise FrameError("a reply to a job that the worker is not on")
         self._since = monotonic()
-        return judge(self.jobs.popleft(), message, self._max_result_bytes)
+        return judge(self.jobs.popleft(), message[ID_BYTES:], self._max_result_bytes)
 
     def kill(self) -> list[Outcome]:
         """Kill it with all that it has started; give the outcomes that were on their way."""

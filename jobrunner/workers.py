@@ -14,9 +14,8 @@ from collections.abc import Collection, Sequence
 from multiprocessing import connection as waiting
 from time import monotonic
 from typing import Protocol
-from uuid import UUID
 
-from jobrunner import log
+from jobrunner import frames, log
 from jobrunner.errors import FrameError, ModelLoadError
 from jobrunner.frames import Message
 from jobrunner.jitter import jittered
@@ -27,7 +26,7 @@ MAX_RESTART_SECONDS = 60.0
 
 # So much work a worker has ahead: more than the runner is ever away to talk to the database.
 AHEAD_SECONDS = 0.05
-MAX_AHEAD = 100
+MAX_AHEAD = 200
 # On a job for so long, a worker is not at short ones any more.
 SLOW_SECONDS = 1.0
 # How much of the moving average of a job's time the newest job makes up.
@@ -151,7 +150,7 @@ class Workers:
             self._waiting.extend(worker.take_back())
         return [self._waiting.pop() for _ in range(min(over, len(self._waiting)))]
 
-    def kill_jobs(self, ids: Collection[UUID] | None = None) -> tuple[list[Job], list[Outcome]]:
+    def kill_jobs(self, ids: Collection[str] | None = None) -> tuple[list[Job], list[Outcome]]:
         """Take away all jobs, or those of these ids, and return them.
 
         Inferences that are under way are ended, and their workers replaced. What had just
@@ -195,11 +194,16 @@ class Workers:
         """Give what waits to those that have least, and what is ahead to those with nothing."""
         if not self._waiting:
             self._waiting.extend(self._shareable())
-        open_to = [worker for worker in self._workers if worker.ready]
-        while self._waiting and open_to:
-            worker = min(open_to, key=lambda worker: len(worker.jobs))
-            if len(worker.jobs) >= self._depth(worker) or not self._give_next(worker):
-                open_to.remove(worker)
+        room = {
+            worker: self._depth(worker) - len(worker.jobs)
+            for worker in self._workers
+            if worker.ready
+        }
+        while self._waiting and room:
+            worker = max(room, key=room.__getitem__)
+            room[worker] -= 1
+            if room[worker] < 0 or not self._give_next(worker):
+                del room[worker]
 
     def _give_next(self, worker: Worker) -> bool:
         """Give a worker the first job that waits; False when it can take none now."""
@@ -221,7 +225,7 @@ class Workers:
             return most.take_back()
         return []
 
-    def _withdraw(self, ids: Collection[UUID] | None) -> list[Job]:
+    def _withdraw(self, ids: Collection[str] | None) -> list[Job]:
         """Take away jobs that no worker has started; the others wait to be dealt again."""
         for worker in self._workers:
             if ids is None or any(job.id in ids for job in worker.jobs):
@@ -238,15 +242,13 @@ class Workers:
     def _take(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Add what it has said, one by one: nonsense after a good reply must not undo that."""
         for message in worker.hear():
-            if "setup_error" in message:
-                raise EOFError(clean(str(message["setup_error"])))
-            if "ready" in message:
-                self._welcome(worker, message)
-            else:
-                outcome = worker.take_outcome(message)
-                outcomes.append(outcome)
-                if outcome.seconds is not None:
-                    self._note_pace(outcome.seconds)
+            if not worker.ready:
+                self._welcome(worker, frames.parse(message))
+                continue
+            outcome = worker.take_outcome(message)
+            outcomes.append(outcome)
+            if outcome.seconds is not None:
+                self._note_pace(outcome.seconds)
 
     def _listen(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Take what it has said already: it may be done with what it is thought to be on."""
@@ -263,9 +265,11 @@ class Workers:
         self._job_seconds = former + FRESH_SHARE * (seconds - former)
 
     def _welcome(self, worker: Worker, message: Message) -> None:
+        if "setup_error" in message:
+            raise EOFError(clean(str(message["setup_error"])))
         timeout = message.get("timeout_seconds")
-        if worker.ready or not isinstance(timeout, float) or timeout <= 0:
-            raise FrameError("a worker that does not say once how long a job may take")
+        if not isinstance(timeout, float) or timeout <= 0:
+            raise FrameError("a worker that does not say how long a job may take")
         worker.ready = self._were_ready = True
         worker.timeout_seconds = timeout
         self._setup_failures, self.trouble = 0, None

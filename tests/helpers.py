@@ -7,7 +7,6 @@ from threading import Event
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
@@ -74,7 +73,7 @@ class Jobs:
         created: str = "0 s",
         finished: str = "0 s",
         due_in: str = "0 s",
-    ) -> UUID:
+    ) -> str:
         """Insert a job in any state; ``created`` and ``finished`` are ages."""
         started = status in ("processing", "completed")
         row = self.db.execute(
@@ -113,9 +112,9 @@ class Jobs:
             },
         ).fetchone()
         assert row
-        return UUID(str(row[0]))
+        return str(row[0])
 
-    def add_many(self, count: int) -> list[UUID]:
+    def add_many(self, count: int) -> list[str]:
         """Insert so many pending jobs."""
         return [self.add() for _ in range(count)]
 
@@ -143,14 +142,14 @@ class Jobs:
             },
         )
 
-    def get(self, job_id: UUID | str) -> dict[str, Any]:
+    def get(self, job_id: str) -> dict[str, Any]:
         """The row of a job by column."""
         with self.db.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute("select * from job where id = %s", [job_id]).fetchone()
         assert row, f"no job {job_id}"
         return row
 
-    def status(self, job_id: UUID | str) -> str:
+    def status(self, job_id: str) -> str:
         return str(self.get(job_id)["status"])
 
     def start_quickly(self) -> bool:
@@ -168,7 +167,7 @@ class Jobs:
         row = self.db.execute(query, {"status": status}).fetchone()
         return int(row[0]) if row else 0
 
-    def wait(self, job_id: UUID | str, status: str, seconds: float = 15) -> dict[str, Any]:
+    def wait(self, job_id: str, status: str, seconds: float = 15) -> dict[str, Any]:
         """Wait until the job has that status; return its row."""
         wait_for(lambda: self.status(job_id) == status, f"job {job_id} is {status}", seconds)
         return self.get(job_id)

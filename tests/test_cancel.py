@@ -82,7 +82,7 @@ def test_a_processing_job_is_left_to_its_runner_which_is_told(
     assert jobs.status(job.id) == "processing"
     [note] = runner.notifies(timeout=5, stop_after=1)
     assert note.payload == str(job.id)
-    assert queue.cancelled(runner, [job.id, uuid4()]) == {job.id}
+    assert queue.cancelled(runner, [job.id, str(uuid4())]) == {job.id}
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -241,7 +241,7 @@ def test_the_api_cancels_a_job_that_is_not_final_as_often_as_asked(
     assert first.status_code == 202
     assert first.get_json()["status"] == expected
     assert again.status_code == (200 if status == "pending" else 202)
-    assert jobs.db.execute("select job_id from cancel_request").fetchall() == [(job_id,)]
+    assert jobs.db.execute("select job_id::text from cancel_request").fetchall() == [(job_id,)]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from secrets import token_hex
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -28,7 +28,7 @@ def claim(connection: BoundedConnection, slots: int = 10, model: str = "sentimen
     return queue.claim(connection, runner=RUNNER, model=model, slots=slots)
 
 
-def ids(claimed: list[Job]) -> set[UUID]:
+def ids(claimed: list[Job]) -> set[str]:
     return {job.id for job in claimed}
 
 
@@ -41,7 +41,9 @@ def test_a_claim_marks_the_job_and_counts_the_attempt(
 
     row = jobs.get(job_id)
     text, run_at = '{"text": "some words"}', row["run_at"]
-    assert job == Job(job_id, row["lease_token"], "sentiment", text, 1, 0, run_at)
+    assert (job.id, job.lease_token) == (job_id, str(row["lease_token"]))
+    assert (job.model, job.input, job.attempt) == ("sentiment", text, 1)
+    assert (job.priority, job.run_at) == (0, run_at)
     assert (row["status"], row["attempt"], row["claimed_by"]) == ("processing", 1, RUNNER)
     assert row["started_at"] >= row["created_at"]
 
@@ -120,8 +122,8 @@ def test_two_runners_never_claim_the_same_job(runner_url: str, jobs: Jobs) -> No
     jobs.add_runner(RUNNER)
     expected = {jobs.add() for _ in range(200)}
 
-    def drain(_: int) -> list[UUID]:
-        mine: list[UUID] = []
+    def drain(_: int) -> list[str]:
+        mine: list[str] = []
         with connect(runner_url) as connection:
             while claimed := claim(connection, slots=3):
                 mine += [job.id for job in claimed]
@@ -163,7 +165,7 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
 
 def test_nothing_is_known_of_the_next_run_of_an_empty_queue(runner: BoundedConnection) -> None:
     assert queue.next_run_at(runner, model="sentiment") is None
-    assert queue.release_unknown(runner, runner=RUNNER, held=[uuid4()]) == {}
+    assert queue.release_unknown(runner, runner=RUNNER, held=[str(uuid4())]) == {}
 
 
 def test_a_claim_can_go_on_where_the_last_one_ended(runner: BoundedConnection, jobs: Jobs) -> None:
@@ -172,7 +174,7 @@ def test_a_claim_can_go_on_where_the_last_one_ended(runner: BoundedConnection, j
 
     claimed = mine(slots=2)
     urgent = jobs.add(priority=8)
-    following = mine(slots=2, place=queue.last_place(claimed))
+    following = mine(slots=2, place=queue.place_of(claimed[-1]))
 
     assert [ids(claimed), ids(following)] == [{first, second}, {third, low}]
     assert ids(mine(slots=2)) == {urgent}

@@ -40,6 +40,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     moves: list[str] = []
     for level in ("info", "warning"):
         monkeypatch.setattr(log, level, lambda move, **_: moves.append(move))
+    monkeypatch.setattr(log, "info_each", lambda move, _, rows: moves.extend(move for _ in rows))
     return moves
 
 
@@ -159,7 +160,7 @@ def test_who_has_lost_the_claim_changes_nothing(
     if loss == "finished":
         queue.complete(runner, [good(job)])
     elif loss == "unknown":
-        job = replace(job, id=uuid4())
+        job = replace(job, id=str(uuid4()))
     else:
         queue.release(runner, [job])
     if loss == "taken by another claim":

@@ -72,6 +72,8 @@ def tiny_disk(
         data = own_server.data.stat()
         os.chown(place, data.st_uid, data.st_gid)
         admin.execute(f"create tablespace tiny location '{place}'")
+        # No page has room of its own for an outcome.
+        admin.execute("alter table job set (fillfactor = 100)")
         admin.execute("alter table job set tablespace tiny")
         yield place
         own_server.stop()

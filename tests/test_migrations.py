@@ -481,7 +481,7 @@ def test_a_job_has_its_whole_life_on_every_major_version(cluster: Cluster) -> No
         jobs = Jobs(owner)
         jobs.add_runner("here-1-abcd")
         inserted = [
-            web.execute("insert into job (input) values ('{}') returning id").fetchone()
+            web.execute("insert into job (input) values ('{}') returning id::text").fetchone()
             for _ in range(4)
         ]
         made = [row[0] for row in inserted if row]

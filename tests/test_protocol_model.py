@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from hypothesis import HealthCheck, settings
@@ -36,7 +35,7 @@ RUNNER = st.sampled_from("ab")
 
 READ_ALL = """
     select
-        id, status, attempt, claimed_by, lease_token, error ->> 'code',
+        id::text, status, attempt, claimed_by, lease_token::text, error ->> 'code',
         jsonb_array_length(errors)
     from job
 """
@@ -60,7 +59,7 @@ class Expected:
     status: str = "pending"
     attempt: int = 0
     claimed_by: str | None = None
-    lease_token: UUID | None = None
+    lease_token: str | None = None
     code: str | None = None
     failures: int = 0
     cancel_requested: bool = False
@@ -113,7 +112,7 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.jobs: dict[UUID, Expected] = {}
+        self.jobs: dict[str, Expected] = {}
         self.lost: set[str] = set()
         self.owner = psycopg.connect(self.url, autocommit=True)
         self.owner.execute("truncate job, runner, cancel_request")
@@ -143,7 +142,7 @@ class Protocol(RuleBasedStateMachine):
     def submit(self, max_attempts: int, priority: int) -> None:
         row = self.web.execute(
             "insert into job (model, input, max_attempts, priority)"
-            " values ('sentiment', '{}', %s, %s) returning id",
+            " values ('sentiment', '{}', %s, %s) returning id::text",
             [max_attempts, priority],
         ).fetchone()
         assert row
@@ -176,7 +175,7 @@ class Protocol(RuleBasedStateMachine):
         for job_id in moved:
             self.applied(actor, self.ended, job, job_id)
 
-    def ended(self, job: Job, job_id: UUID) -> None:
+    def ended(self, job: Job, job_id: str) -> None:
         self.must_hold(job)
         self.jobs[job_id].end("completed")
 

@@ -378,7 +378,7 @@ def test_drain_ends_when_the_queue_is_empty(services: System, jobs: Jobs) -> Non
     done = [jobs.add() for _ in range(5)]
     later = jobs.add(due_in="1 s")
 
-    runner = services.runner("--drain", MOCK_DELAY_SECONDS=0)
+    runner = services.runner("--drain", "--workers", "1", MOCK_DELAY_SECONDS=0)
 
     assert runner.wait() == 0
     assert [jobs.status(job_id) for job_id in (*done, later)] == ["completed"] * 6

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -225,7 +226,7 @@ def test_a_failure_says_what_why_and_where(db: Db, jobs: Jobs) -> None:
     job = jobs.get(job_id)
     assert read(db, "recent_failure") == [
         {
-            "job": job_id,
+            "job": UUID(job_id),
             "model": "sentiment",
             "code": "model_error",
             "message": "it broke",
@@ -250,7 +251,7 @@ def test_the_latest_failure_comes_first(db: Db, jobs: Jobs) -> None:
     new = jobs.add(status="failed", finished="1 min")
     older = jobs.add(status="failed", finished="3 h")
 
-    assert [row["job"] for row in read(db, "recent_failure")] == [new, old, older]
+    assert [str(row["job"]) for row in read(db, "recent_failure")] == [new, old, older]
 
 
 def test_only_the_last_hundred_failures_are_listed(db: Db, jobs: Jobs) -> None:

@@ -54,7 +54,12 @@ def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> l
 
 
 def a_job(text: str, model: str = "sentiment") -> Job:
-    return Job(uuid4(), uuid4(), model, f'{{"text": "{text}"}}', 1)
+    return Job(str(uuid4()), str(uuid4()), model, f'{{"text": "{text}"}}', 1)
+
+
+def a_reply(result: object) -> bytes:
+    """What a worker says after the job's id."""
+    return b'{"seconds":1.0}\n' + json.dumps(result, ensure_ascii=False).encode()
 
 
 def run(workers: Workers, *texts: str, model: str = "sentiment") -> list[Outcome]:
@@ -143,8 +148,8 @@ def test_nonsense_on_the_pipe_costs_that_attempt_alone(start: Start, said: bytes
 @pytest.mark.parametrize("more", ["again", "ffffffff"])
 def test_a_good_reply_counts_whatever_follows_it(start: Start, more: str) -> None:
     workers = start()
-    job_id = uuid4()
-    job = Job(job_id, uuid4(), "sentiment", f'{{"text": "reply_and {job_id} {more}"}}', 1)
+    job = a_job("")
+    job.input = f'{{"text": "reply_and {job.id} {more}"}}'
     workers.give([job])
 
     outcomes = settle(workers, lambda: workers.lost == 1 and workers.ready == 1)
@@ -152,9 +157,34 @@ def test_a_good_reply_counts_whatever_follows_it(start: Start, more: str) -> Non
     assert [outcome.result is not None for outcome in outcomes] == [True]
 
 
-def test_a_result_that_is_no_unicode_fails_its_attempt() -> None:
-    reply = {"seconds": 0.1, "result": {"said": "\ud800"}}
+@pytest.mark.parametrize("said", [b"\\ud800", b"\xff", b"\xed\xa0\x80"])
+def test_a_result_that_is_no_unicode_fails_its_attempt(said: bytes) -> None:
+    reply = b'{"seconds":0.1}\n{"said":"%b"}' % said
 
+    outcome = judge(a_job("x", "free"), reply, MAX_RESULT_BYTES)
+
+    assert code(outcome) == "invalid_output"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"\n{}",
+        b'{"seconds":1.0}',
+        b'{"seconds":1.0}\n',
+        b'{"seconds":1.0}\nnull',
+        b'{"seconds":-1.0}\n{"said":1}',
+        b'{"seconds":1e999}\n{"said":1}',
+        b'{"seconds":1.0}\n{"said":1e999}',
+        b'{"seconds":1.0}\n{"said":NaN}',
+        b'{"seconds":1.0}\n{"said":%b}' % (b"9" * 5000),
+        b'{"seconds":1.0}\n{"said":1} 2',
+        b'{"seconds":1.0}\n[1],[2]',
+        b'{"seconds":1.0,"error":{}}',
+    ],
+)
+def test_a_reply_that_makes_no_sense_fails_its_attempt(reply: bytes) -> None:
     outcome = judge(a_job("x", "free"), reply, MAX_RESULT_BYTES)
 
     assert code(outcome) == "invalid_output"
@@ -187,7 +217,7 @@ def test_an_exception_can_say_that_there_is_no_use_in_a_retry(start: Start) -> N
 )
 def test_an_input_that_no_worker_can_read_fails_once_and_for_all(start: Start, text: str) -> None:
     workers = start()
-    job = Job(uuid4(), uuid4(), "sentiment", f'{{"text": {text}}}', 1)
+    job = Job(str(uuid4()), str(uuid4()), "sentiment", f'{{"text": {text}}}', 1)
     workers.give([job])
 
     [outcome] = settle(workers, lambda: not workers.jobs)
@@ -198,16 +228,17 @@ def test_an_input_that_no_worker_can_read_fails_once_and_for_all(start: Start, t
 
 
 @pytest.mark.parametrize(
-    "message",
+    "reply",
     [
-        {"seconds": 1.0, "result": {"sentiment": "positive", "confidence": 0.5, "a\0" * 9000: 1}},
-        {"seconds": 1.0, "result": {"sentiment": "positive", "confidence": 0.5, "\ud800": 1}},
-        {"seconds": 1.0, "error": {"code": "model_error", "message": "\0\ud800" * 9000,
-                                   "retryable": True}},
+        b'{"seconds":1.0}\n{"sentiment":"positive","confidence":0.5,"%b":1}' % (b"a\\u0000" * 1000),
+        b'{"seconds":1.0}\n{"sentiment":"positive","confidence":0.5,"\\ud800":1}',
+        b'{"seconds":1.0,"error":{"code":"model_error","message":"%b","retryable":true}}'
+        % (b"\\u0000\xef\xbf\xbf" * 9000),
+        b'{"seconds":1.0,"error":{"code":"%b","message":"x","retryable":true}}' % (b"x" * 9000),
     ],
-)  # fmt: skip
-def test_a_message_is_cut_and_cleaned_before_it_is_stored(message: dict[str, object]) -> None:
-    outcome = judge(a_job("x"), message, MAX_RESULT_BYTES)
+)
+def test_a_message_is_cut_and_cleaned_before_it_is_stored(reply: bytes) -> None:
+    outcome = judge(a_job("x"), reply, MAX_RESULT_BYTES)
 
     assert outcome.failure
     stored = json.loads(outcome.failure.to_json())["message"]
@@ -219,11 +250,10 @@ def test_a_message_is_cut_and_cleaned_before_it_is_stored(message: dict[str, obj
 @pytest.mark.parametrize("depth", [450, 900, 20_000])
 @pytest.mark.parametrize("kind", ["list", "dict"])
 def test_a_result_that_is_nested_deeply_costs_that_attempt_at_most(depth: int, kind: str) -> None:
-    result: object = "x"
-    for _ in range(depth):
-        result = [result] if kind == "list" else {"in": result}
+    begin, end = (b"[", b"]") if kind == "list" else (b'{"in":', b"}")
+    reply = b'{"seconds":1.0}\n' + begin * depth + b'"x"' + end * depth
 
-    outcome = judge(a_job("x", "deep"), {"seconds": 1.0, "result": result}, 1_000_000)
+    outcome = judge(a_job("x", "deep"), reply, 1_000_000)
 
     assert code(outcome) in (None, "invalid_output")
 
@@ -235,7 +265,7 @@ def test_a_result_that_is_nested_deeply_costs_that_attempt_at_most(depth: int, k
 def test_the_character_nul_is_refused_and_what_looks_like_it_is_not(
     text: str, expected: str | None
 ) -> None:
-    outcome = judge(a_job("x", "other"), {"seconds": 1.0, "result": {text: text}}, 10_000)
+    outcome = judge(a_job("x", "other"), a_reply({text: text}), 10_000)
 
     assert code(outcome) == expected
 
