@@ -167,7 +167,8 @@ def claim_by_look() -> None:
     def claim(connection: Connection, *, slots: int, **who: Any) -> list[Job]:
         place = queue.FRONT
         begin = {"from_priority": place.priority, "from_run_at": place.run_at, "from_id": place.id}
-        ids = [row[0] for row in connection.execute(look, who | begin | {"slots": slots})]
+        looked = connection.execute(look, {"ahead": False} | who | begin | {"slots": slots})
+        ids = [row[0] for row in looked]
         sleep(0.02)
         taken = connection.execute(update, {"runner": who["runner"], "ids": ids})
         return [Job(*row) for row in taken]

@@ -15,6 +15,8 @@ from jobrunner.workers import Workers
 # After falling asleep, look again: an insert that was in flight did not see us sleep.
 SECOND_LOOK_SECONDS = 0.05
 MAX_CLAIM = 200
+# What is claimed ahead at once is to have no more than this, if it is like what came before.
+MAX_AHEAD_BYTES = 2_000_000
 # How long a job that comes before those that were claimed last may be passed over.
 FRONT_SECONDS = 1.5
 
@@ -33,6 +35,8 @@ class Claimer:
         self._stopped = False
         self._place = queue.FRONT
         self._front_at = 0.0
+        # Of the inputs that were claimed last, on average.
+        self._input_bytes = 1
 
     @property
     def wants_jobs(self) -> bool:
@@ -66,23 +70,33 @@ class Claimer:
 
     def _take(self, connection: queue.Connection) -> bool:
         """Claim what the workers have room for; whether there were too few."""
-        slots, idle = min(self._workers.room, MAX_CLAIM), self._workers.idle
+        idle = min(self._workers.idle, MAX_CLAIM)
         if monotonic() >= self._front_at:
             if not idle:
                 # What is on its last attempt is not claimed ahead: it needs an idle worker.
                 self.look_at = monotonic() + SECOND_LOOK_SECONDS
                 return False
             self._place, self._front_at = queue.FRONT, monotonic() + jittered(FRONT_SECONDS)
-        claim = partial(queue.claim, connection, runner=self._runner, model=self._model)
-        jobs = claim(slots=slots, idle=idle, place=self._place)
+        if idle and self._claim(connection, idle) < idle:
+            return True
+        room = min(self._workers.room, MAX_CLAIM, MAX_AHEAD_BYTES // self._input_bytes)
+        return room > 0 and self._claim(connection, room, ahead=True) < room
+
+    def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
+        """Claim up to so many and give them to the workers; how many there were."""
+        claim = partial(
+            queue.claim, connection, runner=self._runner, model=self._model, ahead=ahead
+        )
+        jobs = claim(slots=slots, place=self._place)
         if len(jobs) < slots and self._place != queue.FRONT:
-            jobs += claim(slots=slots - len(jobs), idle=max(0, idle - len(jobs)))
-        full = bool(jobs) and len(jobs) == slots
-        self._place = queue.place_of(jobs[-1]) if full else queue.FRONT
+            jobs += claim(slots=slots - len(jobs))
+        self._place = queue.place_of(jobs[-1]) if len(jobs) == slots else queue.FRONT
         self._workers.give(jobs)
+        if jobs:
+            self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
         form = f"job_id=%s model={log.plain(self._model)} attempt=%d runner={self._runner}"
         log.info_each("claimed", form, [(job.id, job.attempt) for job in jobs])
-        return len(jobs) < slots
+        return len(jobs)
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""

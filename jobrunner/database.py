@@ -7,7 +7,7 @@ a network that swallows packets, gives an error like any lost connection.
 from collections.abc import Generator
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -96,10 +96,17 @@ def url_of(settings: Settings) -> str:
         ) from None
 
 
-def connect(url: str, *, role: str | None = None, name: str = "jobrunner") -> BoundedConnection:
+def connect(
+    url: str,
+    *,
+    role: str | None = None,
+    name: str = "jobrunner",
+    session: LiteralString | None = None,
+) -> BoundedConnection:
     """Open an autocommit connection that acts as ``role``.
 
     The role is taken only if the login does not have it already (``alter role … set role``).
+    ``session`` is what else to set, where no pooler stands between.
 
     :raises DatabaseUnavailable: when the server does not answer or does not let us in.
     :raises DatabaseError: when the login may not act as the role.
@@ -114,14 +121,14 @@ def connect(url: str, *, role: str | None = None, name: str = "jobrunner") -> Bo
     except psycopg.Error as error:
         raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
     try:
-        _set_up(connection, role)
+        _set_up(connection, role, session)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _set_up(connection: BoundedConnection, role: str | None) -> None:
+def _set_up(connection: BoundedConnection, role: str | None, session: LiteralString | None) -> None:
     """Act as the role, and see whether a pooler stands between.
 
     A pooler answers for the server with a process id of its own. Through one, nothing may be
@@ -136,6 +143,8 @@ def _set_up(connection: BoundedConnection, role: str | None) -> None:
             _take_role(connection, role)
         if role and not connection.pooled:
             connection.execute(STATEMENT_TIMEOUT)
+        if session and not connection.pooled:
+            connection.execute(session)
     except psycopg.Error as error:
         raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
 

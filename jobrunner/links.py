@@ -33,6 +33,16 @@ LISTEN = """
 POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
 ANSWER_SECONDS = 3.0
 PROBE = "select"
+# Every statement of a runner is to find its rows by an index, one after the other, whatever
+# the statistics say: then a plan that was made once is good for ever, and planning is half of
+# the time that a claim of one job takes.
+PLANNING = """
+    set plan_cache_mode = force_generic_plan;
+    set enable_seqscan = off;
+    set enable_bitmapscan = off;
+    set enable_hashjoin = off;
+    set enable_mergejoin = off
+"""
 HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 
 
@@ -63,7 +73,7 @@ class Link:
         :raises JobrunnerError: when the database can't be had; ``lose`` sets the next try.
         """
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, role=ROLE, name=self._name)
+            self._connection = connect(self._url, role=ROLE, name=self._name, session=PLANNING)
         return self._connection
 
     def works(self) -> None:

@@ -24,20 +24,15 @@ Connection = psycopg.Connection[Any]
 # begins at its front walks over it each time. A runner that was found dead claims nothing
 # under its old id.
 #
-# So many of the first as there are idle workers are started at once. What is claimed ahead of
-# time is not, and a runner that dies costs it an attempt: so nothing is claimed ahead on its
-# last attempt, lest it fail without having been started; and not more than memory can hold.
+# What is claimed ahead of time is not started at once, and a runner that dies costs it an
+# attempt: so nothing is claimed ahead on its last attempt, lest it fail without having been
+# started.
 #
 # One lease token serves all that is claimed at once, since it proves a claim together with the
 # job's id: where PostgreSQL has to open /dev/urandom for each, they took a tenth of its time.
 CLAIM = """
     with candidate as (
-        select
-            id,
-            priority,
-            run_at,
-            attempt + 1 >= max_attempts as is_last_attempt,
-            pg_column_size(input) as bytes
+        select id
         from job
         where
             finished_at is null
@@ -47,59 +42,28 @@ CLAIM = """
             and (-priority, run_at, id) >= (
                 %(from_priority)s::smallint, %(from_run_at)s::timestamptz, %(from_id)s::uuid
             )
+            and (attempt + 1 < max_attempts or not %(ahead)s)
             and exists (select from runner where id = %(runner)s and lost_at is null)
         order by -priority, run_at, id
         limit %(slots)s
         for update skip locked
-    ),
-
-    ranked as (
-        select
-            id,
-            is_last_attempt,
-            row_number() over in_order as place,
-            sum(bytes) over in_order - bytes as bytes_before
-        from candidate
-        window in_order as (
-            order by -priority, run_at, id
-            rows unbounded preceding
-        )
-    ),
-
-    chosen as (
-        select id
-        from ranked
-        where
-            place <= %(idle)s
-            or (not is_last_attempt and bytes_before < %(max_bytes)s)
-    ),
-
-    claimed as (
-        update job
-        set
-            status = 'processing',
-            attempt = job.attempt + 1,
-            claimed_by = %(runner)s,
-            lease_token = %(lease_token)s,
-            started_at = clock_timestamp()
-        from chosen
-        where job.id = chosen.id
-        returning
-            job.id,
-            job.input,
-            job.attempt,
-            job.priority,
-            job.run_at
     )
 
-    select
-        id::text,
-        input::text,
-        attempt,
-        priority,
-        run_at
-    from claimed
-    order by -priority, run_at, claimed.id
+    update job
+    set
+        status = 'processing',
+        attempt = job.attempt + 1,
+        claimed_by = %(runner)s,
+        lease_token = %(lease_token)s,
+        started_at = clock_timestamp()
+    from candidate
+    where job.id = candidate.id
+    returning
+        job.id::text,
+        job.input::text,
+        job.attempt,
+        job.priority,
+        job.run_at
 """
 
 COMPLETE = """
@@ -305,9 +269,6 @@ class Place(NamedTuple):
     id: str
 
 
-# Of inputs as they are stored, compressed maybe.
-MAX_AHEAD_BYTES = 2_000_000
-
 FRONT = Place(-101, datetime.min.replace(tzinfo=UTC), str(UUID(int=0)))
 
 
@@ -326,14 +287,13 @@ def claim(
     runner: str,
     model: str,
     slots: int,
-    idle: int | None = None,
+    ahead: bool = False,
     place: Place = FRONT,
 ) -> list[Job]:
     """Take up to ``slots`` due jobs of a model, in the order of priority and age.
 
-    Those over ``idle`` (all, unless given) are taken ahead of time: see CLAIM. Those before
-    ``place`` are passed over. The rows are locked for this one statement only, never while a
-    model runs.
+    ``ahead`` says that no worker is free for them yet: see CLAIM. Those before ``place`` are
+    passed over. The rows are locked for this one statement only, never while a model runs.
     """
     lease_token = str(uuid4())
     cursor = connection.execute(
@@ -342,15 +302,16 @@ def claim(
             "runner": runner,
             "model": model,
             "slots": slots,
-            "idle": slots if idle is None else idle,
-            "max_bytes": MAX_AHEAD_BYTES,
+            "ahead": ahead,
             "from_priority": place.priority,
             "from_run_at": place.run_at,
             "from_id": place.id,
             "lease_token": lease_token,
         },
     )
-    return [Job(job_id, lease_token, model, *row) for job_id, *row in cursor.fetchall()]
+    jobs = [Job(job_id, lease_token, model, *row) for job_id, *row in cursor.fetchall()]
+    # An update returns rows in no order.
+    return sorted(jobs, key=place_of)
 
 
 def place_of(job: Job) -> Place:

@@ -10,6 +10,7 @@ import pytest
 
 from helpers import Jobs
 from jobrunner import queue
+from jobrunner.claimer import Claimer
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outcome import Job
 
@@ -24,8 +25,10 @@ def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
         yield connection
 
 
-def claim(connection: BoundedConnection, slots: int = 10, model: str = "sentiment") -> list[Job]:
-    return queue.claim(connection, runner=RUNNER, model=model, slots=slots)
+def claim(
+    connection: BoundedConnection, slots: int = 10, model: str = "sentiment", ahead: bool = False
+) -> list[Job]:
+    return queue.claim(connection, runner=RUNNER, model=model, slots=slots, ahead=ahead)
 
 
 def ids(claimed: list[Job]) -> set[str]:
@@ -183,23 +186,35 @@ def test_a_claim_can_go_on_where_the_last_one_ended(runner: BoundedConnection, j
 def test_what_is_on_its_last_attempt_is_not_claimed_ahead(
     runner: BoundedConnection, jobs: Jobs
 ) -> None:
-    last = [jobs.add(max_attempts=1) for _ in range(3)]
-    others = [jobs.add() for _ in range(3)]
-    mine = partial(queue.claim, runner, runner=RUNNER, model="sentiment", slots=10)
+    last = [jobs.add(max_attempts=1) for _ in range(2)]
+    others = [jobs.add() for _ in range(2)]
 
-    assert ids(mine(idle=2)) == {*last[:2], *others}
-    assert ids(mine(idle=0)) == set()
-    assert ids(mine(idle=1)) == {last[2]}
+    assert ids(claim(runner, ahead=True)) == {*others}
+    assert ids(claim(runner)) == {*last}
+
+
+class Bottomless:
+    """Workers that always want more; they are as if all were busy but one."""
+
+    idle, room = 1, 100
+
+    def __init__(self) -> None:
+        self.given: list[list[Job]] = []
+
+    def give(self, jobs: list[Job]) -> None:
+        self.given.append(jobs)
 
 
 def test_no_more_is_claimed_ahead_than_memory_can_hold(
     runner: BoundedConnection, jobs: Jobs
 ) -> None:
-    large = [jobs.add(token_hex(500_000)) for _ in range(8)]
-    mine = partial(queue.claim, runner, runner=RUNNER, model="sentiment", slots=10)
+    large = [jobs.add(token_hex(250_000)) for _ in range(8)]
+    workers = Bottomless()
+    claimer = Claimer(workers, "sentiment", 1)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
 
-    some = mine(idle=1)
+    claimer.claim(runner)
 
-    assert 2 <= len(some) < 8
-    assert ids(some) == set(large[: len(some)])
-    assert len(mine(idle=8)) == 8 - len(some)
+    at_once, ahead = workers.given
+    assert ids(at_once) == {large[0]}
+    assert ids(ahead) == set(large[1:4])
