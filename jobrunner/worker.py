@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from math import inf
 from threading import Event, Thread
 from time import perf_counter
@@ -34,7 +35,9 @@ def main() -> None:
     with pipe, inbox:
         os.set_inheritable(pipe.fileno(), False)
         os.set_inheritable(inbox.fileno(), False)
-        serve(pipe, inbox)
+        # The runner is gone: nobody is to be told.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            serve(pipe, inbox)
 
 
 def serve(pipe: socket.socket, inbox: socket.socket) -> None:

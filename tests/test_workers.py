@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +15,7 @@ import pytest
 from helpers import wait_for
 from jobrunner import frames
 from jobrunner.errors import ModelLoadError
+from jobrunner.inbox import Inbox
 from jobrunner.outcome import Job, Outcome, judge
 from jobrunner.worker_handle import ModelSpec
 from jobrunner.workers import Workers
@@ -188,6 +192,27 @@ def test_a_reply_that_makes_no_sense_fails_its_attempt(reply: bytes) -> None:
     outcome = judge(a_job("x", "free"), reply, MAX_RESULT_BYTES)
 
     assert code(outcome) == "invalid_output"
+
+
+@pytest.mark.parametrize("model", ["Told", "FailsSetup"])
+def test_a_worker_whose_runner_is_gone_ends_without_a_word(model: str) -> None:
+    ours, theirs = socket.socketpair()
+    inbox = Inbox()
+    descriptors = [theirs.fileno(), inbox.exit.fileno()]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "jobrunner.worker", *map(str, descriptors)],
+        pass_fds=descriptors,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    )
+    order = {"implementation": f"strange_models:{model}", "options": {}, "max_result_bytes": 100}
+    with ours, theirs:
+        ours.sendall(frames.encode(order))
+    inbox.close()
+
+    _, said = worker.communicate(timeout=15)
+
+    assert said == b""
 
 
 def test_the_message_says_how_a_worker_died(start: Start) -> None:
