@@ -3,6 +3,7 @@
 # The first of these that is new enough is used; PYTHON=... names another.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
+BENCH_ARGS ?= --write
 SEEDS ?= 3
 SECONDS ?= 20
 VENV := .venv
@@ -27,9 +28,9 @@ lint: ## check the style and the types of Python and SQL
 	$(VENV)/bin/mypy
 	$(VENV)/bin/sqlfluff lint --disable-progress-bar sql
 
-bench: ## measure the latency of a submit and of a start
-	@$(call install,embedded)
-	@exec $(VENV)/bin/python -m benchmarks
+bench: ## measure this system and its peers side by side, for half an hour; BENCH_ARGS=drain
+	@$(call install,embedded bench)
+	@exec $(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 
 chaos: ## break a real system by SEEDS (3) plans of SECONDS (20), and catch broken runners
 	@$(call install,embedded)

@@ -1,38 +1,224 @@
-"""``python -m benchmarks``: measures, and prints a table in milliseconds.
+"""``python -m benchmarks``: measures this system and its peers side by side.
 
-Machines differ and are shared: compare figures of one run, and look at several.
+The contenders of a workload take turns, run by run, on one server of their own with default,
+durable settings. Machines differ and are shared: compare figures of one run. ``FULL=1`` in
+the environment measures the growth with ten million rows, not with one.
 """
 
+import argparse
 import os
-import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import quantiles
 
-from benchmarks import latency, submit, system
+import psycopg
 
-RUNS = 5
-CLIENTS = 16
-REQUESTS = 3200
-JOBS = 200
+from benchmarks import (
+    drain,
+    growth,
+    latency,
+    queues,
+    raw,
+    report,
+    signals,
+    statements,
+    submit,
+    system,
+    webs,
+)
+from benchmarks.figures import Figures
+from benchmarks.queues import Queue
+from benchmarks.queues.celery import Celery
+from benchmarks.queues.graphile import GraphileWorker
+from benchmarks.queues.jobrunner import Jobrunner, OneRunner
+from benchmarks.queues.pgqueuer import PgQueuer
+from benchmarks.queues.procrastinate import Procrastinate
+from benchmarks.queues.thin import Thin
+
+PROCESSES = 2
+LATENCY_JOBS = 150
+CONNECTIONS = (1, 16, 64)
+REQUESTS = 3000
+FULL = os.environ.get("FULL") == "1"
+HISTORY = 10_000_000 if FULL else 1_000_000
+QUEUES: tuple[type[Queue], ...] = (
+    Jobrunner, OneRunner, PgQueuer, GraphileWorker, Celery, Thin, Procrastinate,
+)  # fmt: skip
+# Whose jobs signal their start.
+PROMPT: tuple[type[Queue], ...] = (Jobrunner, Celery, Thin, PgQueuer, Procrastinate)
+DOCS = Path("docs")
+
+
+@dataclass
+class Bench:
+    """The server, the contenders that are there, and what was measured so far."""
+
+    url: str
+    runs: int
+    figures: Figures = field(default_factory=Figures)
+    _queues: dict[type[Queue], Queue] = field(default_factory=dict)
+
+    def queue(self, kind: type[Queue]) -> Queue | None:
+        """A contender with a database of its own; None when it can't be had."""
+        if kind not in self._queues:
+            if missing := kind.missing():
+                print(f"{kind.name} is left out: it needs {missing}", file=sys.stderr)
+                return None
+            name = f"bench_{kind.__name__.lower()}"
+            queues.execute(self.url, [f"create database {name}"])
+            self._queues[kind] = kind(self.url.replace("/jobrunner", f"/{name}"))
+            self._queues[kind].install()
+        return self._queues[kind]
+
+    def queues(self, kinds: Sequence[type[Queue]]) -> list[Queue]:
+        """Those of these contenders that can be had."""
+        return [queue for kind in kinds if (queue := self.queue(kind))]
+
+    def ours(self) -> Jobrunner:
+        """This system."""
+        queue = self.queue(Jobrunner)
+        assert isinstance(queue, Jobrunner)
+        return queue
+
+    def close(self) -> None:
+        """Let all go."""
+        for queue in self._queues.values():
+            queue.close()
+
+
+def drains(bench: Bench) -> None:
+    """How fast a full queue is emptied by two processes."""
+    contenders = bench.queues(QUEUES)
+    for _ in range(bench.runs):
+        for queue in contenders:
+            value = drain.measure(queue, PROCESSES)
+            name = "drain of no-op jobs, 2 processes"
+            bench.figures.add(name, queue.name, "jobs/s", value, queue.settings)
+        if not raw.missing():
+            settings = "pgbench: claim 100, complete 100, the barest table"
+            bench.figures.add(name, "raw SQL", "jobs/s", raw.measure(bench.url), settings)
+
+
+def latencies(bench: Bench) -> None:
+    """From commit to start, on an idle worker."""
+    with signals.ear() as ear:
+        contenders = bench.queues(PROMPT)
+        for _ in range(bench.runs):
+            for queue in contenders:
+                queue.forget()
+                with queue.running(1):
+                    queues.rest()
+                    seconds = latency.measure(queue.submit, ear, LATENCY_JOBS)
+                _add_quantiles(bench, "commit to start, idle worker", queue, seconds)
+
+
+def _add_quantiles(bench: Bench, workload: str, queue: Queue, seconds: list[float]) -> None:
+    cuts = quantiles(seconds, n=100)
+    for name, value in (("p50", cuts[49]), ("p99", cuts[98])):
+        bench.figures.add(f"{workload}, {name}", queue.name, "ms", value * 1000, queue.settings)
+
+
+def submits(bench: Bench) -> None:
+    """`POST /predict` by clients that post again as soon as they are answered."""
+    for web in _webs(bench):
+        with web.running() as port:
+            submit.measure(port, max(CONNECTIONS), REQUESTS)
+    for _ in range(bench.runs):
+        for web in _webs(bench):
+            with web.running() as port:
+                submit.measure(port, 16, REQUESTS // 2)  # a warm-up
+                for clients in CONNECTIONS:
+                    requests = REQUESTS if clients > 1 else REQUESTS // 4
+                    seconds, rate = submit.measure(port, clients, requests)
+                    name = f"POST /predict, {clients} connections"
+                    bench.figures.add(name, web.name, "requests/s", rate, web.settings)
+                    p99 = quantiles(seconds, n=100)[98] * 1000
+                    bench.figures.add(f"{name}, p99", web.name, "ms", p99, web.settings)
+
+
+def _webs(bench: Bench) -> Iterator[webs.Web]:
+    celery = bench.queue(Celery)
+    for kind in webs.WEBS:
+        if kind.missing() or (kind is webs.FlaskCelery and celery is None):
+            continue
+        database = bench.queue(Procrastinate) if kind is webs.FastApiProcrastinate else bench.ours()
+        if database:
+            broker = celery.broker if isinstance(celery, Celery) else ""
+            yield kind(database.url, broker)
+
+
+def growths(bench: Bench) -> None:
+    """Whether this system stays as fast as the work grows."""
+    ours, add = bench.ours(), bench.figures.add
+    for _ in range(bench.runs):
+        for rows in (0, HISTORY):
+            value = growth.history(ours, rows)
+            add(f"drain, {rows:,} finished rows in the table", ours.name, "jobs/s", value)
+        value = growth.pinned(ours)
+        add("pinned horizon: last 10,000 of 200,000 ÷ the first", ours.name, "", value)
+        for count in (1, 2, 4, 8):
+            add(f"drain, runners: {count}", ours.name, "jobs/s", growth.runners(ours, count))
+        for size in growth.SIZES:
+            value = growth.size(ours, size)
+            add(f"drain, texts of {size:,} characters", ours.name, "jobs/s", value)
+        add("drain while old jobs are deleted", ours.name, "jobs/s", growth.retention(ours))
+        add("memory of a runner with 2 workers", ours.name, "MiB", growth.memory(ours))
+
+
+def costs(bench: Bench) -> None:
+    """What single statements cost, as they are and as they were."""
+    ours, add = bench.ours(), bench.figures.add
+    for _ in range(bench.runs):
+        for variant in statements.VARIANTS:
+            for name, value in statements.costs(ours, variant).items():
+                add(f"claim and complete 200 at once: {name} a job", variant, "", value)
+        for planned_once in (True, False):
+            variant = "planned once" if planned_once else "planned each time"
+            for name, value in statements.single(ours, planned_once).items():
+                add(f"one job in a deep queue: {name}", variant, "", value)
+        for notify in ("never", "as it is", "to a sleeper", "always") if raw.pgbench() else ():
+            value = statements.inserts(ours, notify)
+            add("inserts of 16 clients, by when they notify", notify, "inserts/s", value)
+
+
+WORKLOADS: dict[str, Callable[[Bench], None]] = {
+    "drain": drains,
+    "latency": latencies,
+    "submit": submits,
+    "growth": growths,
+    "statements": costs,
+}
 
 
 def main() -> None:
-    """Measure everything in several runs."""
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores; each line is one run.")
-    with system.postgres() as url:
-        with system.runner(url, "clock=benchmarks.models:Clock", 2):
-            for _ in range(RUNS):
-                _line("commit to start, idle runner", latency.measure(url, JOBS))
-        with system.web(url) as port:
-            submit.measure(port, CLIENTS, REQUESTS)  # a warm-up
-            for _ in range(RUNS):
-                seconds, rate = submit.measure(port, CLIENTS, REQUESTS)
-                _line(f"POST /predict, {CLIENTS} clients", seconds, f"{rate:7.0f} requests/s")
+    """Measure what was asked for, or everything."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("workload", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCS}/")
+    asked = parser.parse_args()
+    with _bench(asked.runs) as bench:
+        for name in asked.workload or WORKLOADS:
+            WORKLOADS[name](bench)
+        if asked.write:
+            report.write(bench.figures, DOCS, _version(bench.url))
 
 
-def _line(name: str, seconds: list[float], rate: str = "") -> None:
-    cuts = quantiles(seconds, n=100)
-    p50, p99 = cuts[49] * 1000, cuts[98] * 1000
-    print(f"{name:<30} p50 {p50:7.2f} ms   p99 {p99:7.2f} ms   {rate}", flush=True)
+@contextmanager
+def _bench(runs: int) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        bench = Bench(stack.enter_context(system.postgres()), runs)
+        stack.callback(bench.close)
+        yield bench
+
+
+def _version(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        [(number,)] = connection.execute("show server_version").fetchall()
+    return str(number)
 
 
 if __name__ == "__main__":

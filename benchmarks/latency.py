@@ -1,29 +1,26 @@
-"""From the commit of an insert to the start of the model, on an idle runner."""
+"""From the commit of a submit to the start of its job, where workers have nothing to do."""
 
-from threading import Event
-from time import monotonic, time
+from collections.abc import Callable
+from time import sleep, time
 
-import psycopg
+from benchmarks.signals import Ear
 
-INSERT = """insert into job (model, input) values ('clock', '{"text": "now"}') returning id"""
-STARTED = "select (result ->> 'started')::double precision from job where id = %s"
-FINISH_SECONDS = 30
-
-
-def measure(url: str, jobs: int) -> list[float]:
-    """Insert one job after the other, each when the one before is done; give the seconds."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        return [_one(connection) for _ in range(jobs)]
+# Long enough for a runner to fall asleep again, so that a wake-up is measured.
+PAUSE_SECONDS = 0.03
+WARM_UP = 20
 
 
-def _one(connection: psycopg.Connection) -> float:
-    row = connection.execute(INSERT).fetchone()
+def measure(submit: Callable[[], object], ear: Ear, jobs: int) -> list[float]:
+    """Submit one job after the other, each when the one before has started; give the seconds.
+
+    :raises TimeoutError: when one is not started.
+    """
+    seconds = [_one(submit, ear) for _ in range(WARM_UP + jobs)]
+    return seconds[WARM_UP:]
+
+
+def _one(submit: Callable[[], object], ear: Ear) -> float:
+    sleep(PAUSE_SECONDS)
+    submit()
     committed = time()
-    deadline = monotonic() + FINISH_SECONDS
-    while monotonic() < deadline:
-        # Long enough for the runner to fall asleep again, so that a wake-up is measured.
-        Event().wait(0.02)
-        found = connection.execute(STARTED, row).fetchone()
-        if found and found[0] is not None:
-            return float(found[0]) - committed
-    raise SystemExit("a job did not complete")
+    return ear.hear() - committed

@@ -7,6 +7,7 @@ to the start of the model before and after. Takes about seven minutes.
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from threading import Event
 from time import monotonic
@@ -14,6 +15,8 @@ from time import monotonic
 import psycopg
 
 from benchmarks import latency, system
+from benchmarks.queues.jobrunner import SUBMIT
+from benchmarks.signals import Ear, ear
 from jobrunner.embedded import Server
 
 WORKERS = 4
@@ -25,9 +28,8 @@ GOOD_SHARE = 0.95
 LATENCY_JOBS = 30
 
 FILL = """
-    insert into job (model, input)
+    insert into job (input)
     select
-        'clock',
         jsonb_build_object('seconds', %(seconds)s::float8)
     from generate_series(1, %(count)s)
 """
@@ -64,15 +66,17 @@ TERMINATE = """
 
 def main() -> None:
     """Measure every kind of outage."""
-    with system.server() as server, system.runner(server.url, "clock=benchmarks.models:Clock", 4):
+    model = "sentiment=benchmarks.models:Quick"
+    with ear() as signals, system.server() as server, system.runner(server.url, model, WORKERS):
         for how, signum in (("fast", signal.SIGINT), ("immediate", signal.SIGQUIT)):
             for seconds in (8, 30):
-                _measure(f"{how} stop, {seconds} s", server, _restart(server, signum, seconds))
-        _measure("every backend terminated", server, lambda: _terminate(server))
+                outage = _restart(server, signum, seconds)
+                _measure(f"{how} stop, {seconds} s", server, signals, outage)
+        _measure("every backend terminated", server, signals, lambda: _terminate(server))
 
 
-def _measure(name: str, server: Server, outage: Callable[[], None]) -> None:
-    before = _start_latency(server)
+def _measure(name: str, server: Server, signals: Ear, outage: Callable[[], None]) -> None:
+    before = _start_latency(server, signals)
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(FILL, {"seconds": JOB_SECONDS, "count": BACKLOG})
         began = _now(connection)
@@ -87,7 +91,7 @@ def _measure(name: str, server: Server, outage: Callable[[], None]) -> None:
     later = sum(after[10:]) / len(after[10:]) / rate
     print(
         f"{name:<26} {rate:5.1f} jobs/s, after {later:4.0%}, good after {_good(after, rate)} s,"
-        f" start {before * 1000:.1f} ms, after {_start_latency(server) * 1000:.1f} ms",
+        f" start {before * 1000:.1f} ms, after {_start_latency(server, signals) * 1000:.1f} ms",
         flush=True,
     )
 
@@ -114,7 +118,7 @@ def _terminate(server: Server) -> None:
         connection.execute(TERMINATE)
 
 
-def _start_latency(server: Server) -> float:
+def _start_latency(server: Server, signals: Ear) -> float:
     """The median from commit to start; waits first until the runner has nothing to do."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         deadline = monotonic() + system.START_SECONDS
@@ -123,7 +127,8 @@ def _start_latency(server: Server) -> float:
                 raise SystemExit("the runner does not come to rest")
             Event().wait(0.05)
         connection.execute(EMPTY)
-    return median(latency.measure(server.url, LATENCY_JOBS))
+        submit = partial(connection.execute, SUBMIT)
+        return median(latency.measure(submit, signals, LATENCY_JOBS))
 
 
 def _now(connection: psycopg.Connection) -> object:

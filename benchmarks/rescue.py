@@ -16,11 +16,11 @@ import psycopg
 from benchmarks import system
 
 TRIES = 20
-MODEL = "clock=benchmarks.models:Clock"
+MODEL = "sentiment=benchmarks.models:Quick"
 
 INSERT = """
     insert into job (model, input)
-    values ('clock', '{"seconds": 600}')
+    values ('sentiment', '{"seconds": 600}')
     returning id
 """
 HOLDER = """

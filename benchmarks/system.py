@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -39,16 +38,6 @@ def server() -> Iterator[embedded.Server]:
 
 
 @contextmanager
-def web(url: str) -> Iterator[int]:
-    """Run the web as in production; give its port."""
-    port = embedded.free_port()
-    arguments = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
-    with _service(arguments, url, PORT=str(port)):
-        wait_for(lambda: _answers(port), "the web")
-        yield port
-
-
-@contextmanager
 def process(url: str, model: str, workers: int) -> Iterator[None]:
     """Run a runner."""
     arguments = ["-m", "jobrunner", "start", "--model", model, "--workers", str(workers)]
@@ -78,17 +67,6 @@ def _service(arguments: list[str], url: str, **settings: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def wait_for(ready: Callable[[], object], what: str) -> None:

@@ -1,0 +1,87 @@
+"""Celery with Redis: memory only, no result kept; as a module, the tasks of its workers."""
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from typing import Any
+
+from benchmarks.queues import Queue, python
+from benchmarks.signals import signal_start
+from jobrunner.embedded import free_port
+
+REDIS_VARIABLE = "BENCHMARK_REDIS"
+
+
+def make_app(broker: str) -> Any:
+    """The application, for who submits and for who works."""
+    from celery import Celery
+
+    app = Celery("benchmark", broker=broker)
+    app.conf.task_ignore_result = True
+
+    @app.task(name="quick")
+    def quick(text: str, signal: bool = False) -> None:
+        if signal:
+            signal_start()
+
+    return app
+
+
+class Celery(Queue):
+    """Two solo workers, as light as it gets."""
+
+    name = "Celery + Redis"
+    settings = "solo pool, results ignored, Redis in memory only"
+    jobs = 5_000
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if not (find_spec("celery") and find_spec("redis")):
+            return "the packages celery and redis"
+        return None if shutil.which("redis-server") else "the program redis-server"
+
+    def install(self) -> None:
+        self._port = free_port()
+        self._server = subprocess.Popen(
+            ["redis-server", "--port", str(self._port), "--save", "", "--bind", "127.0.0.1"],
+            stdout=subprocess.DEVNULL,
+        )
+        self._app = make_app(self.broker)
+
+    @property
+    def broker(self) -> str:
+        """Where its Redis listens."""
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    def fill(self, count: int) -> None:
+        task = self._app.tasks["quick"]
+        with self._app.producer_or_acquire() as producer:
+            for _ in range(count):
+                task.apply_async(["This product is amazing! " * 8], producer=producer)
+
+    def submit(self) -> None:
+        self._app.tasks["quick"].apply_async(["now", True])
+
+    def left(self) -> int:
+        import redis
+
+        client = redis.Redis(port=self._port)
+        return int(client.llen("celery")) + int(client.hlen("unacked"))
+
+    def commands(self, processes: int) -> list[list[str]]:
+        options = ["worker", "--pool", "solo", "--loglevel", "warning", "--without-gossip"]
+        command = [*python("celery", "--app", f"{__name__}:app", *options), "--without-mingle"]
+        return [[*command, "--hostname", f"{number}@localhost"] for number in range(processes)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {REDIS_VARIABLE: self.broker}
+
+    def close(self) -> None:
+        self._server.terminate()
+        self._server.wait()
+
+
+if REDIS_VARIABLE in os.environ:
+    app = make_app(os.environ[REDIS_VARIABLE])

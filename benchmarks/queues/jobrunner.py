@@ -1,0 +1,56 @@
+"""This system."""
+
+from benchmarks.queues import Queue, execute, python
+from jobrunner import database, migrations
+
+MODEL = "sentiment=benchmarks.models:Quick"
+
+FILL = """
+    insert into job (model, input)
+    select
+        'sentiment',
+        jsonb_build_object('text', repeat('This product is amazing! ', 8))
+    from generate_series(1, %s)
+"""
+SUBMIT = (
+    """insert into job (model, input) values ('sentiment', '{"text": "now", "signal": true}')"""
+)
+LEFT = "select count(*) from job where finished_at is null"
+
+
+class Jobrunner(Queue):
+    """One row a job, with all guards; results are stored. A runner of one worker a process."""
+
+    name = "jobrunner"
+    settings = "runners of one worker; results are stored"
+    jobs = 40_000
+
+    def install(self) -> None:
+        with database.connect(self.url) as connection:
+            migrations.migrate(connection)
+
+    def fill(self, count: int) -> None:
+        self.connection.execute(FILL, [count])
+
+    def submit(self) -> None:
+        self.connection.execute(SUBMIT)
+
+    def left(self) -> int:
+        [(count,)] = self.connection.execute(LEFT).fetchall()
+        return int(count)
+
+    def commands(self, processes: int) -> list[list[str]]:
+        return [python("jobrunner", "start", "--model", MODEL, "--workers", "1")] * processes
+
+    def forget(self) -> None:
+        execute(self.url, ["truncate job, cancel_request", "analyze job"])
+
+
+class OneRunner(Jobrunner):
+    """One runner, with as many workers as there are processes to be."""
+
+    name = "jobrunner, one runner"
+    settings = "one runner of two workers"
+
+    def commands(self, processes: int) -> list[list[str]]:
+        return [python("jobrunner", "start", "--model", MODEL, "--workers", str(processes))]

@@ -1,0 +1,106 @@
+"""Writes what was measured: JSON, a table in Markdown, and pictures."""
+
+import json
+import os
+import platform
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Figures, Series, ratio, shown
+
+PACKAGES = (
+    "psycopg", "pydantic", "flask", "gunicorn", "procrastinate", "pgqueuer", "celery", "fastapi",
+)  # fmt: skip
+BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
+OURS = "jobrunner"
+
+
+def write(figures: Figures, folder: Path, postgres: str) -> None:
+    """Put the figures into ``folder``: into performance.md between its marks, and beside it."""
+    machine = _machine(postgres)
+    kept = {"machine": machine, "series": [asdict(series) for series in figures.series]}
+    (folder / "performance.json").write_text(json.dumps(kept, indent=1) + "\n")
+    page = folder / "performance.md"
+    text = "\n\n".join([BEGIN, _said(machine), *_tables(figures), END])
+    old = page.read_text() if page.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
+    page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: text, old, flags=re.DOTALL))
+    _draw(figures, folder)
+
+
+def _machine(postgres: str) -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "postgresql": postgres,
+        "packages": versions,
+    }
+
+
+def _said(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    return (
+        f"Measured on {machine['date']}: {machine['cores']} shared cores, PostgreSQL"
+        f" {machine['postgresql']} with its default, durable settings, Python"
+        f" {machine['python']}, {packages}. Medians, and in brackets the least and the most; a"
+        " ratio is the median of the runs' ratios."
+    )
+
+
+def _tables(figures: Figures) -> list[str]:
+    return [_table(workload, figures.of(workload)) for workload in figures.workloads]
+
+
+def _table(workload: str, contenders: list[Series]) -> str:
+    ours = next((series for series in contenders if series.contender == OURS), None)
+    lines = [f"**{workload}** ({contenders[0].unit}, {len(contenders[0].values)} runs)", ""]
+    lines += ["| | median | jobrunner ÷ it | settings |", "|---|---|---|---|"]
+    for series in contenders:
+        against = "" if ours is None or series is ours else _ratio(ours, series)
+        middle = f"{shown(series.median)} ({series.spread})"
+        lines.append(f"| {series.contender} | {middle} | {against} | {series.settings} |")
+    return "\n".join(lines)
+
+
+def _ratio(ours: Series, theirs: Series) -> str:
+    middle, least, most = ratio(ours, theirs)
+    return f"{shown(middle)} ({shown(least)} – {shown(most)})"
+
+
+def _draw(figures: Figures, folder: Path) -> None:
+    """A picture a workload of which several contenders were measured."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    for workload in figures.workloads:
+        contenders = figures.of(workload)[::-1]
+        if len(contenders) < 2:
+            continue
+        figure, axes = pyplot.subplots(figsize=(7, 0.5 + 0.42 * len(contenders)))
+        for place, series in enumerate(contenders):
+            colour = "#1f6feb" if series.contender.startswith(OURS) else "#8b949e"
+            axes.barh(place, series.median, color=colour)
+            axes.plot([min(series.values), max(series.values)], [place, place], color="black")
+            axes.annotate(
+                f" {shown(series.median)}", (max(series.values), place), va="center", fontsize=8
+            )
+        axes.set_yticks(range(len(contenders)), [series.contender for series in contenders])
+        axes.set_title(f"{workload} ({contenders[0].unit})", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.15)
+        figure.tight_layout()
+        name = re.sub(r"[^a-z0-9]+", "-", workload.lower()).strip("-")
+        figure.savefig(folder / f"{name}.png", dpi=110)
+        pyplot.close(figure)

@@ -1,0 +1,57 @@
+"""How a job says that it has been started, whatever runs it: the time, in a datagram."""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import time
+
+SOCKET_VARIABLE = "BENCHMARK_SOCKET"
+START_SECONDS = 30
+MOMENT = struct.Struct("d")
+# What a payload says that is to be answered by a signal.
+SIGNAL = b"signal"
+
+
+def signal_start() -> None:
+    """Say that a job has been started, and when: now."""
+    now = time()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(MOMENT.pack(now), os.environ[SOCKET_VARIABLE])
+
+
+class Ear:
+    """Where the signals arrive."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(START_SECONDS)
+
+    def hear(self) -> float:
+        """Wait for the next signal; the seconds since the epoch that it brings.
+
+        :raises TimeoutError: when none comes.
+        """
+        return float(MOMENT.unpack(self._socket.recv(MOMENT.size))[0])
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._socket.close()
+
+
+@contextmanager
+def ear() -> Iterator[Ear]:
+    """Listen, and let those who are started from here know where."""
+    with TemporaryDirectory() as folder:
+        listener = Ear(Path(folder) / "ear")
+        os.environ[SOCKET_VARIABLE] = str(listener.path)
+        try:
+            yield listener
+        finally:
+            del os.environ[SOCKET_VARIABLE]
+            listener.close()

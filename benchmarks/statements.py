@@ -1,0 +1,183 @@
+"""What a claim and an outcome cost PostgreSQL, and what a notification costs an insert.
+
+Beside the tables as they are, tables in which one thing is otherwise: what was changed is
+measured against what it was before.
+"""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import psycopg
+
+from benchmarks import raw
+from benchmarks.queues import execute
+from benchmarks.queues.jobrunner import Jobrunner
+from jobrunner import database, heartbeat, queue
+from jobrunner.links import PLANNING
+from jobrunner.outcome import Job, Outcome
+
+JOBS = 20_000
+BATCH = 200
+SINGLE = 200
+RUNNER = "bench-1-abcd"
+RESULT = '{"sentiment": "positive", "confidence": 0.5}'
+CLIENTS = 16
+INSERT_SECONDS = 4
+
+# Name, what to change first, and what to change back.
+VARIANTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "as it is": ((), ()),
+    "full pages (fillfactor 100)": (
+        ["alter table job set (fillfactor = 100)"],
+        ["alter table job set (fillfactor = 50)"],
+    ),
+    "no trigger": (
+        ["alter table job disable trigger job_makes_legal_moves_only"],
+        ["alter table job enable trigger job_makes_legal_moves_only"],
+    ),
+}
+USED = """
+    select
+        pg_current_wal_lsn() - '0/0'::pg_lsn as wal,
+        blks_hit as hits
+    from pg_stat_database
+    where datname = current_database()
+"""
+HOT = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'job'"
+
+NOTIFY_ALWAYS = [
+    """
+    create or replace function notify_always() returns trigger language plpgsql as $$
+    begin
+        perform pg_notify('job_submitted', '');
+        return null;
+    end $$
+    """,
+    "alter table job disable trigger job_wakes_sleeping_runners",
+    """
+    create trigger always after insert on job
+    for each statement execute function notify_always()
+    """,
+]
+NOTIFY_NEVER = ["alter table job disable trigger job_wakes_sleeping_runners"]
+AS_IT_IS = [
+    "drop trigger if exists always on job",
+    "alter table job enable trigger job_wakes_sleeping_runners",
+]
+SUBMIT = """insert into job (input) values ('{"text": "This product is amazing!"}');"""
+
+
+def costs(ours: Jobrunner, variant: str) -> dict[str, float]:
+    """Claim and complete a full queue with one connection: microseconds, bytes and hits a job."""
+    before, after = VARIANTS[variant]
+    ours.forget()
+    execute(ours.url, before)
+    try:
+        ours.fill(JOBS)
+        ours.connection.execute("vacuum analyze job")
+        ours.connection.execute("select pg_stat_reset()")
+        with _runner(ours.url) as connection:
+            wal, hits = _used(ours.connection)
+            claim, complete = _drain(connection, BATCH)
+        # The counters are the backend's, and told at its end.
+        ours.connection.execute("select pg_stat_force_next_flush()")
+        wal, hits = (
+            now - then for now, then in zip(_used(ours.connection), (wal, hits), strict=True)
+        )
+        [(updates, hot)] = ours.connection.execute(HOT).fetchall()
+        return {
+            "claim, µs": claim / JOBS * 1e6,
+            "complete, µs": complete / JOBS * 1e6,
+            "WAL, bytes": wal / JOBS,
+            "buffer hits": hits / JOBS,
+            "heap-only updates, %": hot / updates * 100,
+        }
+    finally:
+        execute(ours.url, after)
+
+
+def single(ours: Jobrunner, planned_once: bool) -> dict[str, float]:
+    """Claim and complete jobs one by one in a deep queue: the median, in milliseconds."""
+    ours.forget()
+    ours.fill(JOBS)
+    ours.connection.execute("vacuum analyze job")
+    with _runner(ours.url, planned_once) as connection:
+        place, claims, completes = queue.FRONT, [], []
+        for _ in range(SINGLE):
+            began = perf_counter()
+            jobs = _claim(connection, 1, place)
+            claimed = perf_counter()
+            queue.complete(connection, [_outcome(job) for job in jobs])
+            claims.append(claimed - began)
+            completes.append(perf_counter() - claimed)
+            place = queue.place_of(jobs[-1])
+    return {"claim, ms": median(claims) * 1000, "complete, ms": median(completes) * 1000}
+
+
+def inserts(ours: Jobrunner, notify: str) -> float:
+    """Inserts a second of 16 clients: with a notification "never", "as it is" (nobody sleeps),
+    "to a sleeper", or "always"."""
+    ours.forget()
+    changes = {"never": NOTIFY_NEVER, "always": NOTIFY_ALWAYS}.get(notify, [])
+    execute(ours.url, changes)
+    try:
+        with _runner(ours.url) as connection:
+            heartbeat.set_sleeping(connection, RUNNER, notify == "to a sleeper")
+            return _pgbench(ours.url)
+    finally:
+        execute(ours.url, AS_IT_IS)
+
+
+def _pgbench(url: str) -> float:
+    with TemporaryDirectory() as folder:
+        script = Path(folder) / "insert.sql"
+        script.write_text(SUBMIT)
+        options = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-T", str(INSERT_SECONDS)]
+        command = [str(raw.pgbench()), *options, "-f", str(script), url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return raw.rate_said(done.stdout)
+
+
+@contextmanager
+def _runner(url: str, planned_once: bool = True) -> Iterator[database.BoundedConnection]:
+    session = PLANNING if planned_once else None
+    with database.connect(url, role="job_runner", session=session) as connection:
+        heartbeat.register(connection, RUNNER, model="sentiment", workers=1, lease_seconds=3600)
+        try:
+            yield connection
+        finally:
+            heartbeat.sign_off(connection, RUNNER)
+
+
+def _drain(connection: psycopg.Connection, batch: int) -> tuple[float, float]:
+    """The seconds that went into claims and into outcomes."""
+    claiming = completing = 0.0
+    place = queue.FRONT
+    while True:
+        began = perf_counter()
+        jobs = _claim(connection, batch, place)
+        claimed = perf_counter()
+        claiming += claimed - began
+        if not jobs:
+            return claiming, completing
+        queue.complete(connection, [_outcome(job) for job in jobs])
+        completing += perf_counter() - claimed
+        place = queue.place_of(jobs[-1])
+
+
+def _claim(connection: psycopg.Connection, slots: int, place: queue.Place) -> list[Job]:
+    return queue.claim(connection, runner=RUNNER, model="sentiment", slots=slots, place=place)
+
+
+def _outcome(job: Job) -> Outcome:
+    return Outcome(job, 0.0, result=RESULT)
+
+
+def _used(connection: psycopg.Connection) -> tuple[float, float]:
+    [(wal, hits)] = connection.execute(USED).fetchall()
+    return float(wal), float(hits)

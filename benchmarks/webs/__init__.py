@@ -1,0 +1,141 @@
+"""The webs that are measured, ours and others that take a text and answer at once."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from importlib.util import find_spec
+
+from benchmarks.queues import end, python
+from benchmarks.system import wait_for
+from jobrunner.embedded import free_port
+
+PROCESSES = 2
+THREADS = 32
+
+
+class Web:
+    """A web service that answers `POST /predict`."""
+
+    name: str
+    settings = f"gunicorn, {PROCESSES} processes of {THREADS} threads"
+    # The packages that it needs beside ours.
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, url: str, broker: str = "") -> None:
+        self.url = url
+        self._broker = broker
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Say what it would need that is not there, if anything."""
+        return next((f"the package {name}" for name in cls.needs if not find_spec(name)), None)
+
+    def command(self, port: int) -> list[str]:
+        """The command that runs it."""
+        raise NotImplementedError
+
+    @contextmanager
+    def running(self) -> Iterator[int]:
+        """Run it until the block ends; give its port."""
+        port = free_port()
+        environment = os.environ | {"DATABASE_URL": self.url, "PORT": str(port)}
+        environment |= {"BENCHMARK_REDIS": self._broker} if self._broker else {}
+        process = subprocess.Popen(
+            self.command(port),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(lambda: answers(port), self.name)
+            yield port
+        finally:
+            end(process)
+
+
+class Ours(Web):
+    """This system's."""
+
+    name = "jobrunner"
+    settings = "gunicorn, 2 processes of 128 threads: its defaults"
+
+    def command(self, port: int) -> list[str]:
+        return python("gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()")
+
+
+class Flask(Web):
+    """A Flask application of another module of this package."""
+
+    app: str
+
+    def command(self, port: int) -> list[str]:
+        workers = ["--workers", str(PROCESSES), "--threads", str(THREADS)]
+        bind = ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
+        return python("gunicorn", *workers, *bind, f"benchmarks.webs.{self.app}")
+
+
+class FlaskNothing(Flask):
+    """Validates nothing, keeps nothing."""
+
+    name = "Flask that keeps nothing"
+    app = "flask_apps:nothing"
+
+
+class FlaskInsert(Flask):
+    """One INSERT and its commit, from a pool."""
+
+    name = "Flask + one INSERT"
+    app = "flask_apps:insert"
+
+
+class FlaskCelery(Flask):
+    """A task for Celery, through Redis in memory."""
+
+    name = "Flask + Celery"
+    needs = ("celery", "redis")
+    app = "flask_apps:celery"
+
+
+class FastApi(Web):
+    """A FastAPI application of another module of this package."""
+
+    settings = f"uvicorn, {PROCESSES} processes"
+    needs: tuple[str, ...] = ("fastapi", "uvicorn")
+    app: str
+
+    def command(self, port: int) -> list[str]:
+        options = ["--port", str(port), "--workers", str(PROCESSES), "--log-level", "warning"]
+        return python("uvicorn", *options, f"benchmarks.webs.{self.app}")
+
+
+class FastApiBackground(FastApi):
+    """The way of the tutorials: a row by SQLAlchemy, the work after the answer in the web."""
+
+    name = "FastAPI + BackgroundTasks"
+    needs = ("fastapi", "uvicorn", "sqlalchemy")
+    app = "fastapi_background:app"
+
+
+class FastApiProcrastinate(FastApi):
+    """A job of procrastinate, deferred from asyncio."""
+
+    name = "FastAPI + procrastinate"
+    needs = ("fastapi", "uvicorn", "procrastinate")
+    app = "fastapi_procrastinate:app"
+
+
+WEBS = (Ours, FlaskNothing, FlaskInsert, FlaskCelery, FastApiBackground, FastApiProcrastinate)
+
+
+def answers(port: int) -> bool:
+    """Whether anything listens there and says anything."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status < 500
+    except OSError:
+        return False
+    finally:
+        connection.close()
