@@ -5,6 +5,7 @@ for it to end, and then go together: one statement and one flush to disk for all
 So a busy web costs the database less a job, and a lone request waits for nobody.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import chain
@@ -34,12 +35,12 @@ INSERT_JOBS = """
         jsonb_build_object('text', text),
         priority,
         max_attempts
-    from unnest(
-        %(models)s::text[],
-        %(texts)s::text[],
-        %(priorities)s::smallint[],
-        %(max_attempts)s::smallint[]
-    ) as row (model, text, priority, max_attempts)
+    from jsonb_to_recordset(%(rows)s::jsonb) as row (
+        model text,
+        text text,
+        priority smallint,
+        max_attempts smallint
+    )
     where (select clock_timestamp() < to_timestamp(%(until)s))
     returning
         id,
@@ -160,13 +161,8 @@ class Inserts:
             entry.id = ids[entry.row].pop()
 
     def _execute(self, rows: list[Row]) -> dict[Row, list[UUID]]:
-        models, texts, priorities, max_attempts = zip(*rows, strict=True)
-        parameters = {
-            "models": list(models),
-            "texts": list(texts),
-            "priorities": list(priorities),
-            "max_attempts": list(max_attempts),
-        }
+        # One text, since psycopg takes 6 µs to write an element of an array.
+        parameters = {"rows": json.dumps([row._asdict() for row in rows])}
         ids: dict[Row, list[UUID]] = defaultdict(list)
         with self._database.connection() as connection:
             inserted = connection.execute(INSERT_JOBS, parameters | {"until": connection.until})
