@@ -50,9 +50,12 @@ FILL_SIZE = """
         'sentiment',
         jsonb_build_object(
             'text',
-            (select string_agg(md5(random()::text || i), '') from generate_series(1, %(size)s / 32))
+            (
+                select string_agg(md5(random()::text || number), '')
+                from generate_series(1, %(size)s / 32)
+            )
         )
-    from generate_series(1, %(count)s) as i
+    from generate_series(1, %(count)s) as number
 """
 
 

@@ -77,9 +77,9 @@ KILLS = tuple(Fault(at, "runner_kill", 1, place % 3) for place, at in enumerate(
 @mutant(_plan("finish_without_token", 15, _work(3, 4, 1.2), *PAUSES))
 def finish_without_token() -> None:
     """An outcome is recorded by the job's id alone, before a heartbeat can tell of the loss."""
-    guard = "        and job.lease_token = outcome.lease_token\n"
+    guard = "and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]"
     _change(queue, "COMPLETE", guard, "")
-    _change(queue, "FAIL", "        " + guard, "")
+    _change(queue, "FAIL", guard, "")
     cancel = Runner._cancel
 
     def write_first(self: Runner, connection: Connection) -> None:
@@ -182,7 +182,7 @@ FLAKY = Load(http_rate=6, sql_rate=0, cancel_rate=0, deeds=("work", "flaky", "po
 @mutant(_plan("attempt_on_failure", 6, FLAKY, weaken=UNGUARDED))
 def attempt_on_failure() -> None:
     """An attempt is counted when it has failed, not when it starts."""
-    _change(queue, "CLAIM", "attempt = job.attempt + 1", "attempt = job.attempt")
+    _change(queue, "CLAIM", "attempt = attempt + 1", "attempt = attempt")
     _change(queue, "RELEASE", "attempt = job.attempt - 1", "attempt = job.attempt")
     counted = "set\n        attempt = least(job.attempt + 1, job.max_attempts),\n"
     _change(queue, "FAIL", "set\n", counted)

@@ -16,6 +16,7 @@ import psycopg
 from jobrunner import (
     control,
     database,
+    doctor,
     heartbeat,
     janitor,
     jobs,
@@ -330,6 +331,30 @@ def psql_command(arguments: tuple[str, ...]) -> None:
         jobrunner psql -c "select * from queue_health"
     """
     psql.open_psql(database.url_of(load()), arguments)
+
+
+@main.command("doctor")
+@as_json
+def doctor_command(as_json: bool) -> None:
+    """Look for what is wrong here, and say how to mend it.
+
+    At the server, the tables, the runners, the queue, and at what keeps dead rows from being
+    removed. Exit code 1 if anything is wrong.
+
+    \b
+    Example:
+        jobrunner doctor
+    """
+    findings = list(doctor.examine(load()))
+    if as_json:
+        click.echo(tables.to_json([finding.to_row() for finding in findings]))
+    else:
+        for finding in findings:
+            click.echo(f"{'BAD' if finding.advice else 'ok '}  {finding.what}")
+            if finding.advice:
+                click.echo(f"     → {finding.advice}")
+    if any(finding.advice for finding in findings):
+        sys.exit(1)
 
 
 def _connect(role: str | None = None) -> database.BoundedConnection:

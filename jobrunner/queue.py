@@ -52,19 +52,23 @@ CLAIM = """
     update job
     set
         status = 'processing',
-        attempt = job.attempt + 1,
+        attempt = attempt + 1,
         claimed_by = %(runner)s,
         lease_token = %(lease_token)s,
         started_at = clock_timestamp()
-    from candidate
-    where job.id = candidate.id
+    where id = any(array(select id from candidate))
     returning
-        job.id::text,
-        job.input::text,
-        job.attempt,
-        job.priority,
-        job.run_at
+        id::text,
+        input::text,
+        attempt,
+        priority,
+        run_at
 """
+
+# The statements that say what comes of jobs name them by an array and not by a join: whatever
+# the statistics say, that is one look into the primary key for each, in the order of ids.
+# A join was once planned from the other end, over all jobs there are. What belongs to a job
+# stands at the same place of another array.
 
 COMPLETE = """
     update job
@@ -72,18 +76,12 @@ COMPLETE = """
         status = 'completed',
         lease_token = null,
         finished_at = clock_timestamp(),
-        result = outcome.result
-    from
-        rows from (
-            unnest(%(ids)s::uuid[]),
-            unnest(%(lease_tokens)s::uuid[]),
-            jsonb_array_elements(%(results)s::jsonb)
-        ) as outcome (id, lease_token, result)
+        result = %(results)s::jsonb -> (array_position(%(ids)s::uuid[], id) - 1)
     where
-        job.id = outcome.id
-        and job.lease_token = outcome.lease_token
-        and job.status = 'processing'
-    returning job.id::text, job.status
+        id = any(%(ids)s::uuid[])
+        and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
+        and status = 'processing'
+    returning id::text, status
 """
 
 # Tried again after 1 s × 2^attempt, at most 60 s, ± 20% so that failures that came together
@@ -91,23 +89,25 @@ COMPLETE = """
 FAIL = """
     with held as (
         select
-            job.id,
-            outcome.error,
-            (outcome.error ->> 'retryable')::boolean and job.attempt < job.max_attempts as again
-        from
-            rows from (
-                unnest(%(ids)s::uuid[]),
-                unnest(%(lease_tokens)s::uuid[]),
-                jsonb_array_elements(%(errors)s::jsonb)
-            ) as outcome (id, lease_token, error)
-        join job
-            on
-                job.id = outcome.id
-                and job.lease_token = outcome.lease_token
-                and job.status = 'processing'
-        order by job.id
-        for update of job
+            id,
+            error,
+            (error ->> 'retryable')::boolean and attempt < max_attempts as again
+        from (
+            select
+                id,
+                attempt,
+                max_attempts,
+                %(errors)s::jsonb -> (array_position(%(ids)s::uuid[], id) - 1) as error
+            from job
+            where
+                id = any(%(ids)s::uuid[])
+                and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
+                and status = 'processing'
+            order by id
+            for update
+        ) as locked
     )
+
     update job
     set
         status = case when held.again then 'pending' else 'failed' end,
@@ -139,17 +139,16 @@ FAIL = """
 # Handed back: as if it had not been started.
 RELEASE = """
     with held as (
-        select job.id
-        from
-            unnest(%(ids)s::uuid[], %(lease_tokens)s::uuid[]) as claim (id, lease_token)
-        join job
-            on
-                job.id = claim.id
-                and job.lease_token = claim.lease_token
-                and job.status = 'processing'
-        order by job.id
-        for update of job
+        select id
+        from job
+        where
+            id = any(%(ids)s::uuid[])
+            and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
+            and status = 'processing'
+        order by id
+        for update
     )
+
     update job
     set
         status = 'pending',

@@ -19,7 +19,7 @@ As = Callable[[str], Db]
 
 RUNNER = "here-1-abcd"
 ROLES = ["job_web", "job_runner", "job_janitor"]
-VIEWS = ["queue_health", "runner_overview", "recent_failure"]
+VIEWS = ["queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder"]
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
 
     found = act_as(login).execute(f"select * from {relation}").rowcount
 
-    assert found >= 1
+    assert found >= (relation != "horizon_holder")  # which may well be empty
 
 
 def test_the_web_inserts_what_a_client_may_set(web: Db, jobs: Jobs) -> None:

@@ -12,8 +12,9 @@ from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
 from helpers import ERROR, POSITIVE, Jobs
-from jobrunner import heartbeat, queue
+from jobrunner import database, heartbeat, queue
 from jobrunner import jobs as shown_jobs
+from jobrunner.links import PLANNING
 from jobrunner.outcome import Job, Outcome
 
 Db = psycopg.Connection[Any]
@@ -810,6 +811,31 @@ def test_an_index_serves_its_statement(
 
     assert f"using {index}" in plan
     assert "Seq Scan on job" not in plan
+
+
+OUTCOMES = {"ids": "{}", "lease_tokens": "{}", "results": "[]", "errors": "[]"}
+
+
+@pytest.mark.parametrize(
+    "statement", [queue.COMPLETE, queue.FAIL, queue.RELEASE], ids=["complete", "fail", "release"]
+)
+@pytest.mark.parametrize("known", [True, False], ids=["known", "thought to be empty"])
+def test_what_comes_of_jobs_is_written_by_their_ids_whatever_the_statistics_say(
+    db: Db, owner_url: str, jobs: Jobs, statement: str, known: bool
+) -> None:
+    db.execute("truncate job cascade")
+    db.execute("analyze job")
+    db.execute(ADD_FINAL, [MANY])
+    if known:
+        db.execute("analyze job")
+
+    with database.connect(owner_url, role="job_runner", session=PLANNING) as connection:
+        names = {name: value for name, value in OUTCOMES.items() if f"%({name})s" in statement}
+        plan = plan_of(connection, statement, names)
+
+    assert "Index Cond: (id = ANY" in plan
+    assert "Seq Scan on job" not in plan
+    assert "Function Scan" not in plan
 
 
 def test_a_claim_touches_no_index(db: Db, jobs: Jobs) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from threading import Event
+from typing import LiteralString
 
 import psycopg
 
@@ -112,7 +113,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def execute(url: str, statements: Sequence[str]) -> None:
+def execute(url: str, statements: Sequence[LiteralString]) -> None:
     """Execute statements, each a transaction."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from importlib.util import find_spec
+from typing import LiteralString
 
-from benchmarks.queues import end, python
+from benchmarks.queues import end, execute, python
 from benchmarks.system import wait_for
 from jobrunner.embedded import free_port
 
@@ -20,8 +21,9 @@ class Web:
 
     name: str
     settings = f"gunicorn, {PROCESSES} processes of {THREADS} threads"
-    # The packages that it needs beside ours.
+    # The packages that it needs beside ours, and the tables.
     needs: tuple[str, ...] = ()
+    tables: tuple[LiteralString, ...] = ()
 
     def __init__(self, url: str, broker: str = "") -> None:
         self.url = url
@@ -39,6 +41,7 @@ class Web:
     @contextmanager
     def running(self) -> Iterator[int]:
         """Run it until the block ends; give its port."""
+        execute(self.url, self.tables)
         port = free_port()
         environment = os.environ | {"DATABASE_URL": self.url, "PORT": str(port)}
         environment |= {"BENCHMARK_REDIS": self._broker} if self._broker else {}
@@ -87,6 +90,7 @@ class FlaskInsert(Flask):
     """One INSERT and its commit, from a pool."""
 
     name = "Flask + one INSERT"
+    tables = ("create table if not exists plain_job (id uuid primary key, input text not null)",)
     app = "flask_apps:insert"
 
 
@@ -115,6 +119,15 @@ class FastApiBackground(FastApi):
 
     name = "FastAPI + BackgroundTasks"
     needs = ("fastapi", "uvicorn", "sqlalchemy")
+    tables = (
+        """
+        create table if not exists background_job (
+            id varchar(36) primary key,
+            text varchar not null,
+            status varchar not null
+        )
+        """,
+    )
     app = "fastapi_background:app"
 
 

@@ -27,9 +27,6 @@ class Job(Base):
     status: Mapped[str]
 
 
-Base.metadata.create_all(engine, checkfirst=True)
-
-
 class Request(BaseModel):
     """What is posted."""
 

@@ -13,7 +13,6 @@ from benchmarks.queues.celery import REDIS_VARIABLE, make_app
 
 POOL_CONNECTIONS = 8
 INSERT = "insert into plain_job (id, input) values (%s, %s)"
-TABLE = "create table if not exists plain_job (id uuid primary key, input text not null)"
 
 
 @cache
