@@ -5,6 +5,7 @@ somebody else's outcome counts.
 """
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 
 import psycopg
 
@@ -13,6 +14,11 @@ from jobrunner.outcome import Job, Outcome, invalid_output
 from jobrunner.tally import Tally
 
 BATCH = 200
+# Where many more outcomes are about to come, so many are written together, or those of so many
+# seconds. A statement of a few costs almost as much as one of many.
+ENOUGH = 100
+HOLD_SECONDS = 0.005
+MANY_AHEAD = 50
 
 # What PostgreSQL answers when a value can't be kept, as against when it can't work just now.
 Unstorable = (
@@ -30,6 +36,7 @@ class Outbox:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._outcomes: list[Outcome] = []
+        self._since = 0.0
 
     def __len__(self) -> int:
         return len(self._outcomes)
@@ -41,7 +48,17 @@ class Outbox:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Take outcomes in."""
+        if not self._outcomes:
+            self._since = monotonic()
         self._outcomes += outcomes
+
+    def holds_back(self, ahead: int) -> bool:
+        """Whether to wait for more, where so many jobs are about to be done."""
+        return (
+            0 < len(self._outcomes) < ENOUGH
+            and ahead >= MANY_AHEAD
+            and monotonic() < self._since + HOLD_SECONDS
+        )
 
     def clear(self) -> int:
         """Forget what waits, since the claims are lost; return how many."""

@@ -35,6 +35,8 @@ RESCUE_SECONDS = 10.0
 JANITOR_SECONDS = 60.0
 BEATS_PER_LEASE = 6
 TELL_SECONDS = 1.0
+# While it holds back outcomes, until there are more.
+NAP_SECONDS = 0.001
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
 
@@ -117,7 +119,10 @@ class Runner:
     def _turn(self) -> None:
         with log.together():
             self._workers.tend()
-        self._workers.wait(self._pause(), self._others())
+        if self._outbox.holds_back(self._workers.ahead):
+            self._workers.wait(NAP_SECONDS, self._others(), listen=False)
+        else:
+            self._workers.wait(self._pause(), self._others())
         with log.together():
             self._signals.clear()
             self._note_stop(self._signals.count)
@@ -287,7 +292,7 @@ class Runner:
 
     def _write(self, connection: queue.Connection) -> None:
         """Record outcomes, and soon after let the row of the runner tell of them."""
-        if self._outbox:
+        if self._outbox and not self._outbox.holds_back(self._workers.ahead):
             self._outbox.write(connection)
             self._times.beat = min(self._times.beat, monotonic() + TELL_SECONDS)
 

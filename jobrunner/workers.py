@@ -76,6 +76,11 @@ class Workers:
         return max(0, idle - len(self._waiting))
 
     @property
+    def ahead(self) -> int:
+        """How many jobs wait until a worker is done with another."""
+        return sum(max(0, len(worker.jobs) - 1) for worker in self._workers) + len(self._waiting)
+
+    @property
     def room(self) -> int:
         """How many more jobs they want now.
 
@@ -100,14 +105,17 @@ class Workers:
         self._waiting.extend(jobs)
         self._deal()
 
-    def wait(self, seconds: float, others: Sequence[Waitable]) -> None:
-        """Wait until a worker says something, another has something, or a deadline comes."""
+    def wait(self, seconds: float, others: Sequence[Waitable], listen: bool = True) -> None:
+        """Wait until a worker says something, another has something, or a deadline comes.
+
+        Without ``listen``, what workers say can wait.
+        """
         now = monotonic()
         deadlines = [worker.deadline for worker in self._workers if worker.deadline is not None]
         if len(self._workers) < self.count:
             deadlines.append(self._restart_at)
         seconds = min([seconds, *(deadline - now for deadline in deadlines)])
-        descriptors = [worker.pipe.fileno() for worker in self._workers]
+        descriptors = [worker.pipe.fileno() for worker in self._workers] if listen else []
         descriptors += [other.fileno() for other in others]
         waiting.wait(descriptors, max(0.0, seconds))
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from helpers import POSITIVE, Jobs
+from helpers import POSITIVE, Jobs, wait_for
 from jobrunner import log, queue
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outbox import Outbox
@@ -275,6 +275,30 @@ def test_what_was_recorded_is_reported_though_the_next_statement_fails(
     assert outbox.jobs == [second]
     outbox.write(runner)
     assert said == ["completed", "will_retry"]
+
+
+def test_outcomes_are_held_back_only_while_many_more_are_about_to_come(
+    runner: BoundedConnection, jobs: Jobs, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = claim_one(runner, jobs)
+    assert not outbox.holds_back(ahead=1000)
+
+    outbox.add([good(job)])
+
+    with monkeypatch.context() as long:
+        long.setattr("jobrunner.outbox.HOLD_SECONDS", 60)
+        assert outbox.holds_back(ahead=1000)
+        assert not outbox.holds_back(ahead=1)
+        outbox.add([good(job)] * 100)
+        assert not outbox.holds_back(ahead=1000)
+
+
+def test_outcomes_are_not_held_back_for_long(
+    runner: BoundedConnection, jobs: Jobs, outbox: Outbox
+) -> None:
+    outbox.add([good(claim_one(runner, jobs))])
+
+    wait_for(lambda: not outbox.holds_back(ahead=1000), "it is time", 1)
 
 
 def test_outcomes_wait_for_a_database_that_is_away(
