@@ -25,6 +25,7 @@ from benchmarks import (
     report,
     signals,
     statements,
+    steady,
     submit,
     system,
     webs,
@@ -115,6 +116,32 @@ def latencies(bench: Bench) -> None:
                 _add_quantiles(bench, "commit to start, idle worker", queue, seconds)
 
 
+def half_busy(bench: Bench) -> None:
+    """From commit to start where one of two workers is on a job that takes long."""
+    ours = bench.queue(OneRunner)
+    assert isinstance(ours, OneRunner)
+    with signals.ear() as ear:
+        for _ in range(bench.runs):
+            ours.forget()
+            with ours.running(PROCESSES, JOBRUNNER_GRACE_SECONDS="0"):
+                ours.occupy()
+                queues.rest()
+                seconds = latency.measure(ours.submit, ear, LATENCY_JOBS)
+            _add_quantiles(bench, "commit to start, one of two workers busy", ours, seconds)
+
+
+def steadies(bench: Bench) -> None:
+    """From POST to the final row, at a fixed rate."""
+    ours = bench.ours()
+    workload = f"POST to final row, {steady.RATE} a second"
+    for _ in range(bench.runs):
+        ours.forget()
+        with webs.Ours(ours.url).running() as port, ours.running(PROCESSES):
+            queues.rest()
+            submit.measure(port, 4, 200)  # a warm-up
+            _add_quantiles(bench, workload, ours, steady.measure(ours, port))
+
+
 def _add_quantiles(bench: Bench, workload: str, queue: Queue, seconds: list[float]) -> None:
     cuts = quantiles(seconds, n=100)
     for name, value in (("p50", cuts[49]), ("p99", cuts[98])):
@@ -187,6 +214,8 @@ def costs(bench: Bench) -> None:
 WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "drain": drains,
     "latency": latencies,
+    "half-busy": half_busy,
+    "steady": steadies,
     "submit": submits,
     "growth": growths,
     "statements": costs,

@@ -36,6 +36,8 @@ def measure_filled(
 def rate(samples: list[Sample], count: int) -> float:
     """The jobs a second of the last nine tenths."""
     counted = [(at, left) for at, left in samples if 0 < left <= COUNTED_SHARE * count]
+    if len(counted) < 2:
+        raise SystemExit(f"{count} jobs are too few to measure: they were done at once")
     (first_at, first_left), (last_at, last_left) = counted[0], counted[-1]
     return (first_left - last_left) / (last_at - first_at)
 

@@ -32,6 +32,11 @@ class Client:
         self._answer, self._started = b"", perf_counter()
         self.socket.sendall(REQUEST)
 
+    @property
+    def body(self) -> bytes:
+        """The body of the last answer."""
+        return self._answer.partition(b"\r\n\r\n")[2]
+
     def receive(self) -> float | None:
         """Take what has come; the seconds since the request once the answer is whole."""
         part = self.socket.recv(65536)

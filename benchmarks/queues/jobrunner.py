@@ -46,11 +46,18 @@ class Jobrunner(Queue):
         execute(self.url, ["truncate job, cancel_request", "analyze job"])
 
 
+OCCUPY = """insert into job (input) values ('{"text": "long", "seconds": 600}')"""
+
+
 class OneRunner(Jobrunner):
     """One runner, with as many workers as there are processes to be."""
 
     name = "jobrunner, one runner"
     settings = "one runner of two workers"
+
+    def occupy(self) -> None:
+        """Give one worker something to do for as long as it runs."""
+        self.connection.execute(OCCUPY)
 
     def commands(self, processes: int) -> list[list[str]]:
         return [python("jobrunner", "start", "--model", MODEL, "--workers", str(processes))]

@@ -1,0 +1,103 @@
+"""The benchmarks measure what they say, and the page of figures says what was measured."""
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from benchmarks import drain, latency, queues, report, signals, statements
+from benchmarks.figures import Figures, ratio, shown
+from benchmarks.queues.jobrunner import Jobrunner
+from helpers import Jobs
+
+JOBS = 300
+MANY = 6_000
+
+
+@pytest.fixture
+def ours(owner_url: str, jobs: Jobs) -> Iterator[Jobrunner]:
+    queue = Jobrunner(owner_url)
+    yield queue
+    queue.forget()
+    queue.close()
+
+
+@pytest.mark.process
+def test_a_full_queue_is_drained_and_its_rate_measured(ours: Jobrunner, jobs: Jobs) -> None:
+    rate = drain.measure(ours, 1, MANY)
+
+    assert rate > 0
+    assert jobs.count("completed") == MANY
+
+
+@pytest.mark.process
+def test_the_start_of_a_job_is_signalled_and_measured(ours: Jobrunner) -> None:
+    with signals.ear() as ear, ours.running(1):
+        queues.rest()
+        seconds = latency.measure(ours.submit, ear, 5)
+
+    assert len(seconds) == 5
+    # A start may be seen before the commit is answered.
+    assert all(abs(each) < 15 for each in seconds), seconds
+
+
+@pytest.mark.parametrize("variant", statements.VARIANTS)
+def test_what_statements_cost_is_measured_and_the_tables_are_as_before(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    monkeypatch.setattr(statements, "JOBS", JOBS)
+    query = "select reloptions from pg_class where relname = 'job'"
+    before = jobs.db.execute(query).fetchone()
+
+    costs = statements.costs(ours, variant)
+
+    assert costs["WAL, bytes"] > 100
+    assert (costs["heap-only updates, %"] > 40) == ("full pages" not in variant)
+    assert set(jobs.db.execute(query).fetchone()[0]) == set(before[0])  # type: ignore[index]
+
+
+def test_a_rate_is_that_of_the_last_nine_tenths() -> None:
+    samples = [(0.0, 100), (1.0, 95), (2.0, 90), (3.0, 50), (4.0, 10), (5.0, 0)]
+
+    assert drain.rate(samples, 100) == 40
+
+
+def test_a_ratio_is_the_middle_one_of_the_runs() -> None:
+    figures = Figures()
+    for ours, theirs in ((2.0, 1.0), (9.0, 3.0), (4.0, 1.0)):
+        figures.add("drain", "jobrunner", "jobs/s", ours)
+        figures.add("drain", "other", "jobs/s", theirs)
+
+    assert ratio(*figures.of("drain")) == (3, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12345.6, "12,346"), (99.94, "99.9"), (1.2345, "1.23"), (0.0123, "0.0123")]
+)
+def test_figures_have_the_digits_that_count(value: float, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_the_page_keeps_its_words_and_takes_the_new_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"# Words before\n\n{report.BEGIN}\nold\n{report.END}\n\nWords after\n")
+    figures = Figures()
+    figures.add("drain", "jobrunner", "jobs/s", 20_000, "defaults")
+    figures.add("drain", "other", "jobs/s", 10_000)
+    if not find_spec("matplotlib"):
+        monkeypatch.setattr(report, "_draw", lambda *_: None)
+
+    report.write(figures, tmp_path, "18.0")
+
+    text = page.read_text()
+    assert text.startswith("# Words before\n")
+    assert text.endswith("Words after\n")
+    assert "old" not in text
+    assert "| other | 10,000 (10,000 – 10,000) | 2 (2 – 2) |" in text
+    kept = json.loads((tmp_path / "performance.json").read_text())
+    assert kept["machine"]["postgresql"] == "18.0"
+    assert [one["values"] for one in kept["series"]] == [[20_000], [10_000]]
