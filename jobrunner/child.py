@@ -6,11 +6,11 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection as waiting
 from time import monotonic
 
 from jobrunner import log
 from jobrunner.errors import JobrunnerError
+from jobrunner.polling import readable
 from jobrunner.processes import child_setup
 from jobrunner.signals import StopSignals
 
@@ -86,7 +86,7 @@ class Child:
             if signals.count > passed:
                 passed = signals.count
                 self.process.send_signal(signal.SIGINT)
-            waiting.wait([signals.fileno()], LOOK_SECONDS)
+            readable([signals.fileno()], LOOK_SECONDS)
             signals.clear()
         self._kill_group()
         self.process.wait()

@@ -79,7 +79,7 @@ class Claimer:
             self._place, self._front_at = queue.FRONT, monotonic() + jittered(FRONT_SECONDS)
         if idle and self._claim(connection, idle) < idle:
             return True
-        room = min(self._workers.room, MAX_CLAIM, MAX_AHEAD_BYTES // self._input_bytes)
+        room = min(self._workers.room, MAX_CLAIM, 1 + MAX_AHEAD_BYTES // self._input_bytes)
         return room > 0 and self._claim(connection, room, ahead=True) < room
 
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
@@ -94,8 +94,8 @@ class Claimer:
         self._workers.give(jobs)
         if jobs:
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
-        form = f"job_id=%s model={log.plain(self._model)} attempt=%d runner={self._runner}"
-        log.info_each("claimed", form, [(job.id, job.attempt) for job in jobs])
+        rows = [(job.id, self._model, job.attempt, self._runner) for job in jobs]
+        log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s", rows)
         return len(jobs)
 
     def _plan_next_look(self, connection: queue.Connection) -> None:

@@ -27,7 +27,9 @@ CONNECT_SECONDS = 3
 
 WHO_AND_WHERE = "select current_user, pg_backend_pid()"
 SET_ROLE = sql.SQL("set role {}")
-# Before we give up, the server does: what it has ended takes no effect later.
+# Times in another style can't be read. And before we give up a statement of a service, the
+# server does: what it has ended takes no effect later.
+READABLE_TIMES = "set datestyle = iso"
 STATEMENT_TIMEOUT = "set statement_timeout = '9s'"
 URL_FILE = "database_url"
 
@@ -139,6 +141,8 @@ def _set_up(connection: BoundedConnection, role: str | None, session: LiteralStr
         connection.pooled = pid != connection.info.backend_pid
         if connection.pooled:
             connection.prepare_threshold = None
+        else:
+            connection.execute(READABLE_TIMES)
         if role and user != role:
             _take_role(connection, role)
         if role and not connection.pooled:

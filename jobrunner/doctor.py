@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from jobrunner import database, heartbeat, jobs, migrations
@@ -24,13 +25,27 @@ READ_SETTINGS = """
     from pg_settings
     where name in ('server_version_num', 'autovacuum') or name = any(%(names)s)
 """
-READ_ROLES = """
+READ_ROLES = "select rolname from pg_roles where rolname = any(%(names)s)"
+MAY_READ = "select to_regclass('job') is null or has_table_privilege('job', 'select')"
+SET_ROLE = sql.SQL("set role {}")
+# Of all that are due, also where no such model was ever registered.
+READ_DUE = """
     select
-        wanted.name,
-        pg_roles.oid is not null as exists,
-        pg_roles.oid is not null and pg_has_role(current_user, pg_roles.oid, 'member') as may
-    from unnest(%(names)s::text[]) as wanted (name)
-    left join pg_roles on wanted.name = pg_roles.rolname
+        job.model,
+        count(*) as jobs,
+        extract(epoch from now() - min(job.run_at))::float8 as age
+    from job
+    where
+        job.finished_at is null
+        and job.status = 'pending'
+        and job.run_at <= now()
+    group by job.model
+    order by job.model
+"""
+READ_STATE = """
+    select
+        pg_is_in_recovery(),
+        current_setting('default_transaction_read_only') = 'on'
 """
 READ_TABLE = """
     select
@@ -64,15 +79,24 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding(str(error), "without the database nothing works: see to it first")
         return
     with connection:
-        yield from _server(connection)
-        yield from _roles(connection)
-        applied = list(_schema(connection))
-        yield from applied
-        if not any(finding.advice for finding in applied):
-            yield from _runners(connection)
-            yield from _queues(connection)
-            yield from _table(connection)
+        try:
+            yield from _database(connection)
+        except psycopg.Error as error:
+            yield Finding(f"the database: {database.first_line(error)}",
+                          "what comes after this could not be looked at")  # fmt: skip
     yield from _listening(settings, url)
+
+
+def _database(connection: database.BoundedConnection) -> Iterator[Finding]:
+    yield from _server(connection)
+    roles = list(_roles(connection))
+    yield from roles
+    schema = [] if any(finding.advice for finding in roles) else list(_schema(connection))
+    yield from schema
+    if schema and not any(finding.advice for finding in schema):
+        yield from _runners(connection)
+        yield from _queues(connection)
+        yield from _table(connection)
 
 
 def _server(connection: database.BoundedConnection) -> Iterator[Finding]:
@@ -90,17 +114,37 @@ def _server(connection: database.BoundedConnection) -> Iterator[Finding]:
         yield Finding("autovacuum is off", "dead rows slow everything down: set autovacuum on")
     if connection.pooled:
         yield Finding("DATABASE_URL goes through a pooler")
+    [(standby, read_only)] = connection.execute(READ_STATE).fetchall()
+    if standby:
+        yield Finding("this server is a standby", "nothing can be written: point DATABASE_URL at"
+                      " the primary, or add target_session_attrs=read-write")  # fmt: skip
+    elif read_only:
+        yield Finding("default_transaction_read_only is on", "nothing can be written: set it off")
 
 
 def _roles(connection: database.BoundedConnection) -> Iterator[Finding]:
-    rows = connection.execute(READ_ROLES, {"names": list(ROLES)}).fetchall()
-    missing = [name for name, exists, _ in rows if not exists]
-    refused = [name for name, exists, may in rows if exists and not may]
-    if missing:
+    """Act as a role that may read, as the services do, where the login itself may not."""
+    there = {row[0] for row in connection.execute(READ_ROLES, {"names": list(ROLES)})}
+    if missing := [name for name in ROLES if name not in there]:
         yield Finding(f"no role {', '.join(missing)}", "run `jobrunner migrate`")
-    if len(refused) == len(ROLES):
-        advice = f"run `grant {refused[0]} to <login>` as the owner, for what this login is to do"
+    elif not _may_read(connection) and not any(_take(connection, name) for name in ROLES):
+        advice = f"run `grant {ROLES[0]} to <login>` as the owner, or whichever it needs"
         yield Finding("this login may act as none of the roles", advice)
+
+
+def _may_read(connection: database.BoundedConnection) -> bool:
+    row = connection.execute(MAY_READ).fetchone()
+    return bool(row and row[0])
+
+
+def _take(connection: database.BoundedConnection, role: str) -> bool:
+    if connection.pooled:
+        return False
+    try:
+        connection.execute(SET_ROLE.format(sql.Identifier(role)))
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
 
 
 def _schema(connection: database.BoundedConnection) -> Iterator[Finding]:
@@ -136,18 +180,22 @@ def _runners(connection: database.BoundedConnection) -> Iterator[Finding]:
 
 
 def _queues(connection: database.BoundedConnection) -> Iterator[Finding]:
-    for queue in jobs.health(connection):
-        name, pending = queue["model"], queue["pending"]
-        due = pending - queue["waiting_to_retry"]
-        if due and not queue["runners"]:
-            advice = f"start a runner with `jobrunner start --model {name}=module:Class`"
-            yield Finding(f"{due} jobs wait for the model {name}, which no runner serves", advice)
-        elif due and queue["oldest_pending_age"].total_seconds() > LATE_SECONDS:
-            age = int(queue["oldest_pending_age"].total_seconds())
-            yield Finding(f"model {name}: {due} jobs wait, the oldest for {age} s",
-                          "start more workers, or look why they are slow")  # fmt: skip
+    queues = {queue["model"]: queue for queue in jobs.health(connection)}
+    due = {model: (count, age) for model, count, age in connection.execute(READ_DUE)}
+    for model in sorted({*queues, *due}):
+        count, age = due.get(model, (0, 0.0))
+        queue = queues.get(model, {"runners": 0})
+        if count and not queue["runners"]:
+            advice = f"start a runner with `jobrunner start --model {model}=module:Class`"
+            yield Finding(f"{count} jobs wait for model {model}, which no runner serves", advice)
+        elif age > LATE_SECONDS:
+            advice = "start more workers, or look why they are slow"
+            yield Finding(
+                f"{count} jobs wait for model {model}, the oldest for {age:.0f} s", advice
+            )
         else:
-            yield Finding(f"model {name}: {pending} pending, {queue['processing']} in work")
+            in_work = queue["processing"]
+            yield Finding(f"model {model}: {queue['pending']} pending, {in_work} in work")
 
 
 def _table(connection: database.BoundedConnection) -> Iterator[Finding]:

@@ -66,14 +66,21 @@ class FrameReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rest = b""
+        # What has come of a frame that is not whole, and how much of it is known to be missing.
+        self._parts: list[bytes] = []
+        self._missing = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Give the payload of each frame that ``data`` completes.
 
         :raises FrameError: when a frame is over the limit.
         """
-        data, self._rest = self._rest + data, b""
+        self._parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        data = b"".join(self._parts)
+        self._parts, self._missing = [], 0
         begin, length = 0, len(data)
         while begin + LENGTH.size <= length:
             (size,) = LENGTH.unpack_from(data, begin)
@@ -81,10 +88,11 @@ class FrameReader:
                 raise FrameError(f"a frame of {size} bytes; at most {self._max_bytes} are read")
             end = begin + LENGTH.size + size
             if end > length:
+                self._missing = end - length
                 break
             yield data[begin + LENGTH.size : end]
             begin = end
-        self._rest = data[begin:]
+        self._parts = [data[begin:]]
 
 
 def parse(payload: bytes) -> Message:

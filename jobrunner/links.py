@@ -11,6 +11,7 @@ import psycopg
 
 from jobrunner.database import BoundedConnection, Lost, connect, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
+from jobrunner.polling import readable
 
 ROLE = "job_runner"
 FIRST_PAUSE_SECONDS = 0.1
@@ -38,6 +39,8 @@ PROBE = "select"
 # the time that a claim of one job takes.
 PLANNING = """
     set plan_cache_mode = force_generic_plan;
+    -- What is forbidden costs ten billion before PostgreSQL 18, which would be worth compiling.
+    set jit = off;
     set enable_seqscan = off;
     set enable_bitmapscan = off;
     set enable_hashjoin = off;
@@ -98,6 +101,8 @@ class Listener:
         self._link = Link(url, f"jobrunner listener {runner}", MAX_LISTENER_PAUSE_SECONDS)
         self._connection: BoundedConnection | None = None
         self._runner = runner
+        # Notifications may have come with the answer to a statement.
+        self._unheard = False
 
     @property
     def connected(self) -> bool:
@@ -154,6 +159,7 @@ class Listener:
         """
         if self._connection is None:
             return
+        self._unheard = True
         try:
             if self.holds_lock:
                 self._connection.execute(PROBE)
@@ -172,6 +178,9 @@ class Listener:
         if self._connection is None:
             return []
         try:
+            if not self._unheard and not readable([self.fileno()]):
+                return []
+            self._unheard = False
             heard = list(self._connection.notifies(timeout=0))
         except Lost as error:
             self.lose()

@@ -82,7 +82,7 @@ def info(move: str, **fields: object) -> None:
 
 
 def info_each(move: str, form: str, rows: Iterable[tuple[object, ...]]) -> None:
-    """Log the same move of many: ``form`` is for ``%``, and only for what is plain as it is."""
+    """Log the same move of many: ``form`` is for ``%``, and what it takes must be plain."""
     _lines.add_each("info", move, form, rows)
 
 

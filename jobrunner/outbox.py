@@ -14,6 +14,8 @@ from jobrunner.outcome import Job, Outcome, invalid_output
 from jobrunner.tally import Tally
 
 BATCH = 200
+# What a statement of many can bring the database in a few of the seconds that it has.
+BATCH_CHARACTERS = 16_000_000
 # Where many more outcomes are about to come, so many are written together, or those of so many
 # seconds. A statement of a few costs almost as much as one of many.
 ENOUGH = 100
@@ -73,8 +75,8 @@ class Outbox:
         """
         while self._outcomes:
             # Each statement has outcomes of one kind: if the next one fails, these are done.
-            batch = [outcome for outcome in self._outcomes if is_like(outcome, self._outcomes[0])]
-            self._write_batch(connection, batch[:BATCH])
+            alike = [outcome for outcome in self._outcomes if is_like(outcome, self._outcomes[0])]
+            self._write_batch(connection, alike[: _fitting(alike)])
 
     def _write_batch(self, connection: queue.Connection, batch: list[Outcome]) -> None:
         """Record a batch; what can't be stored fails alone and does not spoil the others."""
@@ -115,16 +117,24 @@ class Outbox:
         self._outcomes = [outcome for outcome in self._outcomes if id(outcome) not in done]
 
 
+def _fitting(outcomes: Sequence[Outcome]) -> int:
+    """How many of these may go together: one at least, however large."""
+    size = 0
+    for count, outcome in enumerate(outcomes[:BATCH]):
+        size += len(outcome.result or "")
+        if count and size > BATCH_CHARACTERS:
+            return count
+    return BATCH
+
+
 def is_like(outcome: Outcome, other: Outcome) -> bool:
     """Whether both are results, or both failures."""
     return (outcome.failure is None) == (other.failure is None)
 
 
 def _report_completed(outcomes: Sequence[Outcome]) -> None:
-    if outcomes:
-        form = f"job_id=%s model={log.plain(outcomes[0].job.model)} attempt=%d seconds=%.3f"
-        rows = [(one.job.id, one.job.attempt, one.seconds) for one in outcomes]
-        log.info_each("completed", form, rows)
+    rows = [(one.job.id, one.job.model, one.job.attempt, one.seconds) for one in outcomes]
+    log.info_each("completed", "job_id=%s model=%s attempt=%d seconds=%.3f", rows)
 
 
 def _report_failed(outcomes: Sequence[Outcome], moved: dict[str, str]) -> None:

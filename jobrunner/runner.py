@@ -140,6 +140,7 @@ class Runner:
         times = self._times
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
+            due += [0.0] if self._outbox else []
             due += [self._claimer.look_at] if self._claimer.wants_jobs else []
             due += [times.cancel] if self._workers.jobs else []
             due += [] if self._listener.connected else [self._listener.retry_at]

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
-from multiprocessing import connection as waiting
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
@@ -21,6 +20,7 @@ from typing import TextIO
 from jobrunner import control, database, embedded, migrations
 from jobrunner.child import LOOK_SECONDS, Child
 from jobrunner.errors import AlreadyRunning, JobrunnerError, PortTaken, SettingsError
+from jobrunner.polling import readable
 from jobrunner.settings import Settings, child_environment
 from jobrunner.signals import StopSignals
 
@@ -196,14 +196,14 @@ def _await_ready(
             raise JobrunnerError(f"not ready after {READY_SECONDS:g} s: see the log above")
         for child in (web, runner):
             child.tend()
-        waiting.wait([signals.fileno()], LOOK_SECONDS)
+        readable([signals.fileno()], LOOK_SECONDS)
     return False
 
 
 def _tend(server: embedded.Server | None, web: Child, runner: Child, signals: StopSignals) -> None:
     """Look after them until a signal comes."""
     while not signals.count:
-        waiting.wait([signals.fileno()], TEND_SECONDS)
+        readable([signals.fileno()], TEND_SECONDS)
         for one in (server, web, runner):
             if one:
                 one.tend()

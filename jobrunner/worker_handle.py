@@ -133,7 +133,9 @@ class Worker:
         outcomes: list[Outcome] = []
         with suppress(EOFError, FrameError):
             while self.trusted:
-                outcomes += [self.take_outcome(message) for message in self.hear()]
+                # One by one: nonsense after a good reply must not undo that.
+                for message in self.hear():
+                    outcomes.append(self.take_outcome(message))
         return outcomes
 
     def close(self) -> list[Job]:

@@ -11,7 +11,7 @@ started.
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from multiprocessing import connection as waiting
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from jobrunner.errors import FrameError, ModelLoadError
 from jobrunner.frames import Message
 from jobrunner.jitter import jittered
 from jobrunner.outcome import Failure, Job, Outcome, clean
+from jobrunner.polling import readable
 from jobrunner.worker_handle import SETUP_SECONDS, ModelSpec, Worker
 
 MAX_RESTART_SECONDS = 60.0
@@ -117,7 +118,7 @@ class Workers:
         seconds = min([seconds, *(deadline - now for deadline in deadlines)])
         descriptors = [worker.pipe.fileno() for worker in self._workers] if listen else []
         descriptors += [other.fileno() for other in others]
-        waiting.wait(descriptors, max(0.0, seconds))
+        readable(descriptors, seconds)
 
     def collect(self) -> list[Outcome]:
         """Take what has been finished, failed or overrun, and end who is to be replaced.
@@ -125,13 +126,15 @@ class Workers:
         :raises ModelLoadError: when the model can't be loaded and never could.
         """
         outcomes, self._refused = self._refused, []
-        heard = waiting.wait([worker.pipe for worker in self._workers], 0)
+        heard = readable(worker.pipe.fileno() for worker in self._workers)
         for worker in list(self._workers):
             try:
-                if worker.pipe in heard:
+                if worker.pipe.fileno() in heard:
                     self._take(worker, outcomes)
                 elif worker.died:
                     raise EOFError
+                if not worker.trusted:
+                    raise FrameError("it has talked nonsense")
                 if worker.overdue:
                     outcomes += self._replace(worker, self._overrun(worker))
             except EOFError as end:
@@ -165,6 +168,8 @@ class Workers:
         been finished is returned as well.
         """
         outcomes: list[Outcome] = []
+        if ids is None:
+            outcomes, self._refused = self._refused, []
         killed = self._withdraw(ids)
         for worker in list(self._workers):
             self._listen(worker, outcomes)
@@ -261,7 +266,7 @@ class Workers:
     def _listen(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Take what it has said already: it may be done with what it is thought to be on."""
         try:
-            if waiting.wait([worker.pipe], 0):
+            if readable([worker.pipe.fileno()]):
                 self._take(worker, outcomes)
         except EOFError:
             return  # which is seen when outcomes are collected
@@ -276,7 +281,7 @@ class Workers:
         if "setup_error" in message:
             raise EOFError(clean(str(message["setup_error"])))
         timeout = message.get("timeout_seconds")
-        if not isinstance(timeout, float) or timeout <= 0:
+        if not isinstance(timeout, float) or not 0 < timeout < inf:
             raise FrameError("a worker that does not say how long a job may take")
         worker.ready = self._were_ready = True
         worker.timeout_seconds = timeout

@@ -25,12 +25,13 @@ from pg_prepared_xacts
 where database = current_database()
 union all
 select
-    'replication slot' as kind,
+    case when active then 'replication slot in use' else 'replication slot' end as kind,
     slot_name as holder,
     null as held_for,
     null as query
 from pg_replication_slots
-where xmin is not null or (not active and catalog_xmin is not null);
+-- A standby that sends feedback holds a little all the time; this is a lot.
+where age(xmin) > 1000000;
 
 comment on view horizon_holder is
     'What keeps vacuum from removing dead rows: transactions, prepared ones, replication slots. Other users'' transactions are seen by members of pg_read_all_stats only.';
@@ -56,8 +57,14 @@ select
         when oldest.kind = 'replication slot'
             then
                 format(
-                    'let who reads the replication slot %s catch up, or drop it: select pg_drop_replication_slot(%L)',
+                    'nobody reads the replication slot %s: start who should, or drop it: select pg_drop_replication_slot(%L)',
                     oldest.holder, oldest.holder
+                )
+        when oldest.kind = 'replication slot in use'
+            then
+                format(
+                    'the standby of the replication slot %s has a long transaction: let it end, or set hot_standby_feedback off there',
+                    oldest.holder
                 )
         when share.dead_percent >= 50 and job_table.n_dead_tup > 100000
             then 'vacuum does not keep up: is autovacuum on? run: vacuum job'

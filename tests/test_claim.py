@@ -217,4 +217,18 @@ def test_no_more_is_claimed_ahead_than_memory_can_hold(
 
     at_once, ahead = workers.given
     assert ids(at_once) == {large[0]}
-    assert ids(ahead) == set(large[1:4])
+    assert ids(ahead) == set(large[1:5])
+
+
+def test_an_input_that_is_larger_than_all_that_is_to_be_ahead_is_claimed_all_the_same(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    for _ in range(3):
+        jobs.add(token_hex(1_500_000))
+    workers = Bottomless()
+    claimer = Claimer(workers, "sentiment", 1)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+
+    claimer.claim(runner)
+
+    assert [len(given) for given in workers.given] == [1, 1]

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers import Jobs
+from helpers import Jobs, login_url
 from jobrunner import doctor as doctor_module
 from jobrunner.cli import main
 
@@ -96,16 +96,66 @@ def test_jobs_of_a_model_that_nobody_serves_are_found(doctor: Doctor, jobs: Jobs
 
     [found, *_] = [what for what, _ in bad(doctor()) if "model" in what]
 
-    assert found == "1 jobs wait for the model sentiment, which no runner serves"
+    assert found == "1 jobs wait for model sentiment, which no runner serves"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_jobs_of_a_model_that_was_never_registered_are_found(doctor: Doctor, db: Db) -> None:
+    db.execute("insert into job (model, input) values ('sentimnet', '{}')")
+
+    assert [what for what, _ in bad(doctor())] == [
+        "1 jobs wait for model sentimnet, which no runner serves"
+    ]
+
+
+@pytest.mark.usefixtures("healthy")
+def test_an_old_job_that_waits_for_its_time_is_not_late(doctor: Doctor, jobs: Jobs) -> None:
+    jobs.add(created="1 h", due_in="50 s")
+    jobs.add()
+
+    assert doctor().exit_code == 0
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_login_that_does_not_inherit_its_role_sees_as_much(
+    doctor: Doctor, db: Db, owner_url: str
+) -> None:
+    db.execute("create role app login noinherit password 'app'")
+    db.execute("grant job_runner to app")
+    try:
+        url = login_url(owner_url, "app")
+        assert doctor(DATABASE_URL=url).exit_code == 0
+    finally:
+        db.execute("drop role app")
+
+
+def test_a_login_without_any_role_is_told_so(doctor: Doctor, db: Db, owner_url: str) -> None:
+    db.execute("create role stranger login password 'stranger'")
+    try:
+        url = login_url(owner_url, "stranger")
+        assert [what for what, _ in bad(doctor(DATABASE_URL=url))] == [
+            "this login may act as none of the roles"
+        ]
+    finally:
+        db.execute("drop role stranger")
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_slot_that_holds_nothing_is_not_blamed(doctor: Doctor, db: Db) -> None:
+    db.execute("select pg_create_physical_replication_slot('standby', true)")
+    try:
+        assert doctor().exit_code == 0
+    finally:
+        db.execute("select pg_drop_replication_slot('standby')")
 
 
 @pytest.mark.usefixtures("healthy")
 def test_jobs_that_wait_for_long_are_found(doctor: Doctor, jobs: Jobs) -> None:
-    jobs.add(created="10 min")
+    jobs.add(created="10 min", due_in="-10 min")
 
     [(what, advice)] = bad(doctor())
 
-    assert what == "model sentiment: 1 jobs wait, the oldest for 600 s"
+    assert what == "1 jobs wait for model sentiment, the oldest for 600 s"
     assert "more workers" in advice
 
 

@@ -17,6 +17,7 @@ from jobrunner import frames
 from jobrunner.errors import ModelLoadError
 from jobrunner.inbox import Inbox
 from jobrunner.outcome import Job, Outcome, judge
+from jobrunner.polling import readable
 from jobrunner.worker_handle import ModelSpec
 from jobrunner.workers import Workers
 
@@ -159,6 +160,30 @@ def test_a_good_reply_counts_whatever_follows_it(start: Start, more: str) -> Non
     outcomes = settle(workers, lambda: workers.lost == 1 and workers.ready == 1)
 
     assert [outcome.result is not None for outcome in outcomes] == [True]
+
+
+def test_a_good_reply_counts_when_the_worker_is_killed_for_what_follows_it(start: Start) -> None:
+    workers = start()
+    job = a_job("")
+    job.input = f'{{"text": "reply_and {job.id} ffffffff"}}'
+    workers.give([job])
+    [worker] = workers._workers
+    assert readable([worker.pipe.fileno()], 15)
+
+    outcomes = worker.kill()
+
+    assert [outcome.result is not None for outcome in outcomes] == [True]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 100_000])
+def test_frames_are_put_together_from_pieces_of_any_size(size: int) -> None:
+    payloads = [b"a", b"", b"b" * 70_000, b"c" * 5]
+    said = b"".join(map(frames.frame, payloads))
+    reader = frames.FrameReader(100_000)
+
+    heard = [p for at in range(0, len(said), size) for p in reader.feed(said[at : at + size])]
+
+    assert heard == payloads
 
 
 @pytest.mark.parametrize("said", [b"\\ud800", b"\xff", b"\xed\xa0\x80"])
