@@ -17,6 +17,7 @@ import psycopg
 from benchmarks import raw
 from benchmarks.queues import execute
 from benchmarks.queues.jobrunner import Jobrunner
+from benchmarks.system import wait_for
 from jobrunner import database, heartbeat, queue
 from jobrunner.links import PLANNING
 from jobrunner.outcome import Job, Outcome
@@ -48,6 +49,7 @@ USED = """
     from pg_stat_database
     where datname = current_database()
 """
+ALIVE = "select from pg_stat_activity where pid = %s"
 HOT = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'job'"
 
 NOTIFY_ALWAYS = [
@@ -84,8 +86,9 @@ def costs(ours: Jobrunner, variant: str) -> dict[str, float]:
         with _runner(ours.url) as connection:
             wal, hits = _used(ours.connection)
             claim, complete = _drain(connection, BATCH)
-        # The counters are the backend's, and told at its end.
-        ours.connection.execute("select pg_stat_force_next_flush()")
+            pid = [connection.info.backend_pid]
+        # It counts for itself, and adds what it has counted at its end.
+        wait_for(lambda: not ours.connection.execute(ALIVE, pid).rowcount, "its end")
         wal, hits = (
             now - then for now, then in zip(_used(ours.connection), (wal, hits), strict=True)
         )

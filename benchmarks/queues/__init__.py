@@ -93,6 +93,24 @@ class Queue(ABC):
             self._connection.close()
 
 
+class SqlQueue(Queue):
+    """A queue to which jobs are submitted by SQL, as its own functions would insert them."""
+
+    fill_statement: LiteralString  # with the number of jobs
+    submit_statement: LiteralString
+    left_statement: LiteralString
+
+    def fill(self, count: int) -> None:
+        self.connection.execute(self.fill_statement, [count])
+
+    def submit(self) -> None:
+        self.connection.execute(self.submit_statement)
+
+    def left(self) -> int:
+        [(count,)] = self.connection.execute(self.left_statement).fetchall()
+        return int(count)
+
+
 def rest() -> None:
     """Let workers that have just been started come to rest."""
     Event().wait(SETTLE_SECONDS)

@@ -46,6 +46,7 @@ class Celery(Queue):
         self._server = subprocess.Popen(
             ["redis-server", "--port", str(self._port), "--save", "", "--bind", "127.0.0.1"],
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self._app = make_app(self.broker)
 

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from benchmarks.queues import Queue
+from benchmarks.queues import SqlQueue
 
 FOLDER_VARIABLE = "GRAPHILE_WORKER"
 WORKER = str(Path(__file__).with_name("graphile.mjs"))
@@ -22,10 +22,11 @@ FILL = """
 LEFT = "select count(*) from graphile_worker._private_jobs"
 
 
-class GraphileWorker(Queue):
+class GraphileWorker(SqlQueue):
     """It deletes its jobs, and keeps no result. Its start is not signalled."""
 
     name = "graphile-worker"
+    fill_statement, left_statement = FILL, LEFT
     settings = "24 at a time, local queue of 500, completions batched"
 
     @classmethod
@@ -44,15 +45,8 @@ class GraphileWorker(Queue):
         query = "select to_regclass('graphile_worker._private_jobs') is not null"
         wait_for(lambda: self.connection.execute(query).fetchone() == (True,), "its tables")
 
-    def fill(self, count: int) -> None:
-        self.connection.execute(FILL, [count])
-
     def submit(self) -> None:
         raise NotImplementedError
-
-    def left(self) -> int:
-        [(count,)] = self.connection.execute(LEFT).fetchall()
-        return int(count)
 
     def commands(self, processes: int) -> list[list[str]]:
         return [["node", WORKER]] * processes

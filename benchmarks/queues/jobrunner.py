@@ -1,6 +1,6 @@
 """This system."""
 
-from benchmarks.queues import Queue, execute, python
+from benchmarks.queues import SqlQueue, execute, python
 from jobrunner import database, migrations
 
 MODEL = "sentiment=benchmarks.models:Quick"
@@ -18,26 +18,17 @@ SUBMIT = (
 LEFT = "select count(*) from job where finished_at is null"
 
 
-class Jobrunner(Queue):
+class Jobrunner(SqlQueue):
     """One row a job, with all guards; results are stored. A runner of one worker a process."""
 
     name = "jobrunner"
     settings = "runners of one worker; results are stored"
     jobs = 40_000
+    fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
 
     def install(self) -> None:
         with database.connect(self.url) as connection:
             migrations.migrate(connection)
-
-    def fill(self, count: int) -> None:
-        self.connection.execute(FILL, [count])
-
-    def submit(self) -> None:
-        self.connection.execute(SUBMIT)
-
-    def left(self) -> int:
-        [(count,)] = self.connection.execute(LEFT).fetchall()
-        return int(count)
 
     def commands(self, processes: int) -> list[list[str]]:
         return [python("jobrunner", "start", "--model", MODEL, "--workers", "1")] * processes

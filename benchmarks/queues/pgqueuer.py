@@ -4,7 +4,7 @@ import asyncio
 import os
 from importlib.util import find_spec
 
-from benchmarks.queues import Queue, python
+from benchmarks.queues import SqlQueue, python
 from benchmarks.signals import SIGNAL, signal_start
 
 BATCH = 500
@@ -20,15 +20,16 @@ FILL = """
 """
 SUBMIT = """
     insert into pgqueuer (priority, status, entrypoint, payload)
-    values (0, 'queued', 'quick', %s)
+    values (0, 'queued', 'quick', 'signal')
 """
 
 
-class PgQueuer(Queue):
+class PgQueuer(SqlQueue):
     """Its jobs are inserted by SQL, which its triggers see as they do its own."""
 
     name = "PgQueuer"
     settings = f"batch_size {BATCH}, uvloop"
+    fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
 
     @classmethod
     def missing(cls) -> str | None:
@@ -45,16 +46,6 @@ class PgQueuer(Queue):
         connection = await asyncpg.connect(self.url)
         await Queries(AsyncpgDriver(connection)).install()
         await connection.close()
-
-    def fill(self, count: int) -> None:
-        self.connection.execute(FILL, [count])
-
-    def submit(self) -> None:
-        self.connection.execute(SUBMIT, [SIGNAL])
-
-    def left(self) -> int:
-        [(count,)] = self.connection.execute(LEFT).fetchall()
-        return int(count)
 
     def commands(self, processes: int) -> list[list[str]]:
         return [python(__name__)] * processes

@@ -4,7 +4,7 @@ import asyncio
 import os
 from importlib.util import find_spec
 
-from benchmarks.queues import Queue, python
+from benchmarks.queues import SqlQueue, python
 from benchmarks.signals import signal_start
 
 CONCURRENCY = 20
@@ -23,12 +23,13 @@ SUBMIT = """
 """
 
 
-class Procrastinate(Queue):
+class Procrastinate(SqlQueue):
     """Its jobs are inserted by SQL, which its triggers see as they do its own."""
 
     name = "procrastinate"
     settings = f"concurrency {CONCURRENCY}"
     jobs = 5_000
+    fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
 
     @classmethod
     def missing(cls) -> str | None:
@@ -39,16 +40,6 @@ class Procrastinate(Queue):
 
         with App(connector=SyncPsycopgConnector(conninfo=self.url)).open() as app:
             app.schema_manager.apply_schema()
-
-    def fill(self, count: int) -> None:
-        self.connection.execute(FILL, [count])
-
-    def submit(self) -> None:
-        self.connection.execute(SUBMIT)
-
-    def left(self) -> int:
-        [(count,)] = self.connection.execute(LEFT).fetchall()
-        return int(count)
 
     def commands(self, processes: int) -> list[list[str]]:
         return [python(__name__)] * processes

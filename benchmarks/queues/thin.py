@@ -8,7 +8,7 @@ import os
 
 import psycopg
 
-from benchmarks.queues import Queue, execute, python
+from benchmarks.queues import SqlQueue, execute, python
 from benchmarks.signals import signal_start
 
 TABLES = [
@@ -49,28 +49,20 @@ FILL = """
     insert into thin_job (input)
     select repeat('This product is amazing! ', 8) from generate_series(1, %s)
 """
+SUBMIT = "insert into thin_job (input) values ('signal')"
 LEFT = "select count(*) from thin_job where status <> 'completed'"
 
 
-class Thin(Queue):
+class Thin(SqlQueue):
     """A floor for the latency of a start."""
 
     name = "thin psycopg"
     settings = "one job at a time, in its own process"
     jobs = 5_000
+    fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
 
     def install(self) -> None:
         execute(self.url, TABLES)
-
-    def fill(self, count: int) -> None:
-        self.connection.execute(FILL, [count])
-
-    def submit(self) -> None:
-        self.connection.execute("insert into thin_job (input) values ('signal')")
-
-    def left(self) -> int:
-        [(count,)] = self.connection.execute(LEFT).fetchall()
-        return int(count)
 
     def commands(self, processes: int) -> list[list[str]]:
         return [python(__name__)] * processes
