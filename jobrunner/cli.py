@@ -1,13 +1,9 @@
 """The command ``jobrunner``: reads arguments, prints, sets the exit code; nothing more."""
 
 import json
-import logging
-import os
-import signal
 import sys
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import click
@@ -28,73 +24,13 @@ from jobrunner import (
     up,
 )
 from jobrunner.arguments import parse_model, parse_seconds
-from jobrunner.errors import DatabaseUnavailable, JobrunnerError, SchemaMissing
+from jobrunner.group import Commands, Parsed, discard_output
 from jobrunner.settings import Settings, load, parse_duration
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec
 
 RUNNER_ROLE = "job_runner"
 STATUSES = ["pending", "processing", "completed", "failed"]
-
-T = TypeVar("T")
-
-
-class Commands(click.Group):
-    """A group whose errors are one line; exit code 1, or 2 where the usage is wrong.
-
-    A Ctrl-C is no error: its exit code is that of a shell, and nothing is said.
-    """
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        # It warns of what goes wrong while a connection is given up; we say ourselves what does.
-        logging.getLogger("psycopg").setLevel(logging.ERROR)
-        try:
-            return super().main(*args, **kwargs)
-        except OSError as error:
-            _discard_output()
-            what = error.filename or "the output can not be written"
-            click.ClickException(f"{what}: {error.strerror or error}").show()
-            sys.exit(1)
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise _one_line(error) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            raise _one_line(error) from None
-        except KeyboardInterrupt:
-            ctx.exit(128 + signal.SIGINT)
-        except psycopg.errors.UndefinedTable:
-            raise click.ClickException(str(SchemaMissing())) from None
-        except DatabaseUnavailable as error:
-            raise click.ClickException(f"{error}: {_where_to_look()}") from None
-        except psycopg.Error as error:
-            raise click.ClickException(f"the database: {database.first_line(error)}") from None
-        except JobrunnerError as error:
-            raise click.ClickException(str(error)) from None
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-class Parsed(click.ParamType[T]):
-    """What a function makes of the text; its ValueError says how that should look."""
-
-    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
-        self.name = name
-        self.parse = parse
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> T:
-        try:
-            return self.parse(value)
-        except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
-
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 serve = click.option(
@@ -378,23 +314,7 @@ def _say(line: str) -> None:
     try:
         click.echo(line)
     except OSError:
-        _discard_output()
-
-
-def _discard_output() -> None:
-    """Let go of what could not be written: Python would try again at its end, and complain.
-
-    :source: "Note on SIGPIPE", in the standard library's documentation of ``signal``.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-def _where_to_look() -> str:
-    if load().database_url:
-        return "check DATABASE_URL and the server"
-    return "`jobrunner up` starts one here"
+        discard_output()
 
 
 def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:
@@ -432,11 +352,3 @@ def _detach(
         click.echo(f"Runner {started} works in the background; its log is {log_file.absolute()}.")
     else:
         click.echo(f"The runner found nothing left to do; its log is {log_file.absolute()}.")
-
-
-def _one_line(error: click.UsageError) -> click.UsageError:
-    """Put the way to the help on the line of the error; click would print four."""
-    if error.ctx is None or isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return error
-    said = error.format_message().rstrip(".")
-    return click.UsageError(f"{said}: see `{error.ctx.command_path} --help`")
