@@ -70,7 +70,7 @@ class Storm:
         """Do what is due, by the seconds since the start."""
         while self._waiting and self._waiting[0].at <= now:
             fault = self._waiting.pop(0)
-            if not self._begin(fault, now):
+            if self._comes_later(fault) or not self._begin(fault, now):
                 again = Fault(now + RETRY_SECONDS, fault.kind, fault.seconds, fault.target)
                 self._waiting = sorted([*self._waiting, again], key=lambda fault: fault.at)
         for one in [one for one in self._going if one[0] <= now]:
@@ -87,6 +87,10 @@ class Storm:
         while self._going:
             self.turn(float("inf"))
             Event().wait(TURN_SECONDS)
+
+    def _comes_later(self, fault: Fault) -> bool:
+        """Whether it would take away what another that has to wait is to break."""
+        return fault.kind == "failover" and any(one.kind == "standby_away" for one in self._waiting)
 
     def _begin(self, fault: Fault, now: float) -> bool:
         doing, begun = DEEDS[fault.kind](self._system, fault), time()
