@@ -40,7 +40,7 @@ from benchmarks.queues.procrastinate import Procrastinate
 from benchmarks.queues.thin import Thin
 
 PROCESSES = 2
-LATENCY_JOBS = 150
+LATENCY_JOBS = 100
 CONNECTIONS = (1, 16, 64)
 REQUESTS = 3000
 FULL = os.environ.get("FULL") == "1"
