@@ -57,13 +57,13 @@ select
         when oldest.kind = 'replication slot'
             then
                 format(
-                    'nobody reads the replication slot %s: start who should, or drop it: select pg_drop_replication_slot(%L)',
+                    'nobody reads the slot %s: start who should, or drop it: select pg_drop_replication_slot(%L)',
                     oldest.holder, oldest.holder
                 )
         when oldest.kind = 'replication slot in use'
             then
                 format(
-                    'the standby of the replication slot %s has a long transaction: let it end, or set hot_standby_feedback off there',
+                    'the standby of the slot %s has a long transaction: let it end, or set hot_standby_feedback off',
                     oldest.holder
                 )
         when share.dead_percent >= 50 and job_table.n_dead_tup > 100000
