@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event, Thread, main_thread
 from typing import Any
@@ -65,7 +64,7 @@ class Told:
         return act(argument) if act else GOOD
 
     def do_sleep(self, seconds: str) -> Any:
-        time.sleep(float(seconds))
+        Event().wait(float(seconds))
         return GOOD
 
     def do_segfault(self, _: str) -> Any:
@@ -123,7 +122,7 @@ class Told:
             pipe.sendall(b"\0\0\x10\0")
             while True:
                 pipe.sendall(b" ")
-                time.sleep(0.01)
+                Event().wait(0.01)
 
     def do_nan(self, _: str) -> Any:
         return {"sentiment": "positive", "confidence": float("nan")}

@@ -1,6 +1,5 @@
 // graphile-worker with its local queue and its batched completions: one of its workers.
 import { createRequire } from "node:module";
-import { createSocket } from "node:dgram";
 
 const require = createRequire(process.env.GRAPHILE_WORKER + "/");
 const { run } = require("graphile-worker");

@@ -9,6 +9,7 @@ from benchmarks.queues import SqlQueue
 
 FOLDER_VARIABLE = "GRAPHILE_WORKER"
 WORKER = str(Path(__file__).with_name("graphile.mjs"))
+SUBMIT = "select graphile_worker.add_job('quick', '{}')"
 FILL = """
     select count(*)
     from (
@@ -26,7 +27,7 @@ class GraphileWorker(SqlQueue):
     """It deletes its jobs, and keeps no result. Its start is not signalled."""
 
     name = "graphile-worker"
-    fill_statement, left_statement = FILL, LEFT
+    fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
     # Its own function takes a millisecond to add one.
     jobs = 10_000
     settings = "24 at a time, local queue of 500, completions batched"
@@ -46,9 +47,6 @@ class GraphileWorker(SqlQueue):
 
         query = "select to_regclass('graphile_worker._private_jobs') is not null"
         wait_for(lambda: self.connection.execute(query).fetchone() == (True,), "its tables")
-
-    def submit(self) -> None:
-        raise NotImplementedError
 
     def commands(self, processes: int) -> list[list[str]]:
         return [["node", WORKER]] * processes

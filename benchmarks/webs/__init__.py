@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -16,7 +17,7 @@ PROCESSES = 2
 THREADS = 32
 
 
-class Web:
+class Web(ABC):
     """A web service that answers `POST /predict`."""
 
     name: str
@@ -34,9 +35,9 @@ class Web:
         """Say what it would need that is not there, if anything."""
         return next((f"the package {name}" for name in cls.needs if not find_spec(name)), None)
 
+    @abstractmethod
     def command(self, port: int) -> list[str]:
         """The command that runs it."""
-        raise NotImplementedError
 
     @contextmanager
     def running(self) -> Iterator[int]:
