@@ -67,8 +67,8 @@ CLAIM = """
 
 # The statements that say what comes of jobs name them by an array and not by a join: whatever
 # the statistics say, that is one look into the primary key for each, in the order of ids.
-# A join was once planned from the other end, over all jobs there are. What belongs to a job
-# stands at the same place of another array.
+# A join with them was once planned from the other end, over all jobs there are. (What is then
+# held may be joined: it is few.) What belongs to a job stands at the same place of another array.
 
 COMPLETE = """
     update job
