@@ -11,7 +11,6 @@ import psycopg
 
 from jobrunner.database import BoundedConnection, Lost, connect, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
-from jobrunner.polling import readable
 
 ROLE = "job_runner"
 FIRST_PAUSE_SECONDS = 0.1
@@ -101,8 +100,8 @@ class Listener:
         self._link = Link(url, f"jobrunner listener {runner}", MAX_LISTENER_PAUSE_SECONDS)
         self._connection: BoundedConnection | None = None
         self._runner = runner
-        # Notifications may have come with the answer to a statement.
-        self._unheard = False
+        # What has come with the answer to a statement, as (channel, payload).
+        self._heard: list[tuple[str, str]] = []
 
     @property
     def connected(self) -> bool:
@@ -141,6 +140,7 @@ class Listener:
             self.lose()
             raise DatabaseUnavailable(first_line(error)) from None
         connection.answer_seconds = ANSWER_SECONDS
+        connection.add_notify_handler(self._note)
         self._connection = connection
         self._link.works()
         self.keep_lock()
@@ -159,7 +159,6 @@ class Listener:
         """
         if self._connection is None:
             return
-        self._unheard = True
         try:
             if self.holds_lock:
                 self._connection.execute(PROBE)
@@ -173,19 +172,25 @@ class Listener:
     def hear(self) -> list[tuple[str, str]]:
         """Take the notifications that have arrived, as (channel, payload).
 
+        At libpq's level: ``Connection.notifies`` takes ten times as long.
+
         :raises DatabaseUnavailable: when the connection is gone; it is closed then.
         """
         if self._connection is None:
             return []
+        heard, self._heard = self._heard, []
+        libpq = self._connection.pgconn
         try:
-            if not self._unheard and not readable([self.fileno()]):
-                return []
-            self._unheard = False
-            heard = list(self._connection.notifies(timeout=0))
+            libpq.consume_input()
+            while note := libpq.notifies():
+                heard.append((note.relname.decode(), note.extra.decode()))
         except Lost as error:
             self.lose()
             raise DatabaseUnavailable(first_line(error)) from None
-        return [(note.channel, note.payload) for note in heard]
+        return heard
+
+    def _note(self, note: psycopg.Notify) -> None:
+        self._heard.append((note.channel, note.payload))
 
     def lose(self) -> None:
         """Close the connection, and with it the lock."""

@@ -121,12 +121,13 @@ class Runner:
             self._workers.tend()
         if self._outbox.holds_back(self._workers.ahead):
             self._workers.wait(NAP_SECONDS, self._others(), listen=False)
+            heard = self._workers.wait(0, [])
         else:
-            self._workers.wait(self._pause(), self._others())
+            heard = self._workers.wait(self._pause(), self._others())
         with log.together():
             self._signals.clear()
             self._note_stop(self._signals.count)
-            self._collect()
+            self._collect(heard)
             if self._link.connected or self._link.due:
                 self._talk()
 
@@ -148,9 +149,9 @@ class Runner:
             due.append(self._stop_by)
         return max(0.0, min(due) - monotonic())
 
-    def _collect(self) -> None:
+    def _collect(self, heard: set[int]) -> None:
         ready, trouble = self._workers.ready, self._workers.trouble
-        outcomes = self._workers.collect()
+        outcomes = self._workers.collect(heard)
         self._outbox.add(outcomes)
         if outcomes or self._workers.ready > ready:
             self._claimer.look_soon()

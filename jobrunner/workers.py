@@ -106,10 +106,10 @@ class Workers:
         self._waiting.extend(jobs)
         self._deal()
 
-    def wait(self, seconds: float, others: Sequence[Waitable], listen: bool = True) -> None:
+    def wait(self, seconds: float, others: Sequence[Waitable], listen: bool = True) -> set[int]:
         """Wait until a worker says something, another has something, or a deadline comes.
 
-        Without ``listen``, what workers say can wait.
+        Without ``listen``, what workers say can wait. Give the descriptors to be read.
         """
         now = monotonic()
         deadlines = [worker.deadline for worker in self._workers if worker.deadline is not None]
@@ -118,15 +118,16 @@ class Workers:
         seconds = min([seconds, *(deadline - now for deadline in deadlines)])
         descriptors = [worker.pipe.fileno() for worker in self._workers] if listen else []
         descriptors += [other.fileno() for other in others]
-        readable(descriptors, seconds)
+        return readable(descriptors, seconds)
 
-    def collect(self) -> list[Outcome]:
+    def collect(self, heard: Collection[int]) -> list[Outcome]:
         """Take what has been finished, failed or overrun, and end who is to be replaced.
+
+        Who has something to say is among the descriptors ``heard``, as ``wait`` gives them.
 
         :raises ModelLoadError: when the model can't be loaded and never could.
         """
         outcomes, self._refused = self._refused, []
-        heard = readable(worker.pipe.fileno() for worker in self._workers)
         for worker in list(self._workers):
             try:
                 if worker.pipe.fileno() in heard:

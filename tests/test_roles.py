@@ -350,7 +350,7 @@ DEFINING = [
     "alter table job add column more text",
     "drop table job",
     "drop view queue_health",
-    "drop function refuse_job_change() cascade",
+    "drop function judge_job_move() cascade",
     "create index on job (client_id)",
     "create table another (id integer)",
     "create function another() returns integer language sql return 1",

@@ -51,7 +51,7 @@ def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> l
     def turn() -> bool:
         workers.tend()
         workers.wait(0.05, [])
-        outcomes.extend(workers.collect())
+        outcomes.extend(workers.collect(workers.wait(0, [])))
         return done()
 
     wait_for(turn, "the workers are as expected", seconds)
@@ -560,7 +560,7 @@ def test_jobs_ahead_are_kept_while_their_worker_is_replaced(start: Start) -> Non
     outcomes = []
     while not outcomes:
         workers.wait(1, [])
-        outcomes += workers.collect()
+        outcomes += workers.collect(workers.wait(0, []))
 
     assert workers.surplus() == []
     settle(workers, lambda: not workers.jobs)
