@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +11,9 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
-from web.database import BoundedConnection, Database
+from web.database import TRUST_SECONDS, BoundedConnection, Database
 from web.errors import DatabaseUnavailable
-from web.inserts import Inserts, Row
+from web.inserts import Entry, Inserts, Row
 
 REFUSED = 101  # as a priority, by the database
 
@@ -19,6 +21,14 @@ TERMINATE_BLOCKED = """
     select pg_terminate_backend(pid)
     from pg_stat_activity
     where wait_event_type = 'Lock' and usename = 'web_login'
+"""
+
+
+WEB_SESSIONS = "select from pg_stat_activity where usename = 'web_login'"
+TERMINATE_WEB = """
+    select pg_terminate_backend(pid)
+    from pg_stat_activity
+    where usename = 'web_login'
 """
 
 
@@ -67,6 +77,36 @@ def test_a_lone_insert_is_committed_when_its_id_is_there(inserts: Inserts, jobs:
     found = jobs.get(job_id)
     assert found["input"] == {"text": "I love it"}
     assert (found["priority"], found["max_attempts"], found["status"]) == (7, 5, "pending")
+
+
+def test_inserts_use_the_same_session_one_after_the_other(inserts: Inserts, jobs: Jobs) -> None:
+    inserts._database.warm_up()
+    jobs.db.execute("alter table job add column pid integer default pg_backend_pid()")
+    try:
+        for number in range(3):
+            inserts.insert(row(str(number)))
+
+        [(sessions,)] = jobs.db.execute("select count(distinct pid) from job").fetchall()
+    finally:
+        jobs.db.execute("alter table job drop column pid")
+    assert sessions == 1
+
+
+@pytest.mark.parametrize("pause", [0, 2 * TRUST_SECONDS])
+def test_a_session_that_the_server_has_ended_is_replaced(
+    inserts: Inserts, jobs: Jobs, pause: float
+) -> None:
+    inserts.insert(row("before"))
+    ended = jobs.db.execute(TERMINATE_WEB).rowcount
+    wait_for(lambda: not jobs.db.execute(WEB_SESSIONS).rowcount, "they are gone")
+    Event().wait(pause)
+
+    with suppress(DatabaseUnavailable):
+        inserts.insert(row("the first may find out"))
+    inserts.insert(row("after"))
+
+    assert ended
+    assert jobs.count() >= (3 if pause else 2)
 
 
 def test_those_that_wait_go_in_one_transaction_and_each_has_its_own_job(
@@ -123,9 +163,9 @@ def test_when_the_database_goes_away_the_rest_of_a_refused_group_is_not_tried(
 ) -> None:
     tries: list[int] = []
 
-    def refuse_then_vanish(rows: list[Row]) -> None:
-        tries.append(len(rows))
-        if len(rows) == 8:
+    def refuse_then_vanish(part: list[Entry]) -> None:
+        tries.append(len(part))
+        if len(part) == 8:
             raise psycopg.errors.CheckViolation
         raise DatabaseUnavailable
 
@@ -134,7 +174,7 @@ def test_when_the_database_goes_away_the_rest_of_a_refused_group_is_not_tried(
     wait_for(lambda: inserts._busy, "an insert is under way")
     group = [threads.submit(inserts.insert, row(str(number))) for number in range(8)]
     wait_for(lambda: len(inserts._waiting) == 8, "the others wait")
-    monkeypatch.setattr(inserts, "_execute", refuse_then_vanish)
+    monkeypatch.setattr(inserts, "_insert_part", refuse_then_vanish)
     held.rollback()
 
     assert first.result()
@@ -161,6 +201,8 @@ def test_a_connection_whose_server_has_set_its_clock_asks_for_it_anew(
     for _ in range(8):
         with inserts._database.connection() as connection:
             connection.clock_lead -= 3600
+    with inserts._database.kept_connection() as connection:
+        connection.clock_lead = -3600
 
     outcomes = []
     for number in range(20):

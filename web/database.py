@@ -127,6 +127,7 @@ class Database:
             name="web",
             open=False,
         )
+        self._kept: BoundedConnection | None = None
 
     @contextmanager
     def connection(self) -> Iterator[BoundedConnection]:
@@ -135,21 +136,32 @@ class Database:
         :raises DatabaseUnavailable: when there is none, or it is lost within the block.
         :raises SchemaMissing: when the database was never migrated.
         """
-        try:
+        with self._translated():
             connection = self._take()
             try:
-                yield connection
-            except psycopg.errors.ReadOnlySqlTransaction:
-                # The session may stay so when the server has changed its mind.
-                connection.close()
-                raise
+                with _judged(connection):
+                    yield connection
             finally:
-                connection.used_at = monotonic()
                 self._pool.putconn(connection)
-        except psycopg.errors.UndefinedTable:
-            raise SchemaMissing from None
-        except UNAVAILABLE as error:
-            raise (SchemaMissing if self._role_missing else DatabaseUnavailable) from error
+
+    @contextmanager
+    def kept_connection(self) -> Iterator[BoundedConnection]:
+        """Lend, to one thread at a time, the connection that is kept for this.
+
+        As ``connection``; but the pool lends each of its connections in turn, and the server
+        is slower with a session that has not been used for a while.
+        """
+        with self._translated():
+            kept, self._kept = self._kept, None
+            if kept and not self._is_good(kept):
+                self._give_up(kept)
+                kept = None
+            connection = kept or self._take()
+            try:
+                with _judged(connection):
+                    yield connection
+            finally:
+                self._kept = connection
 
     def warm_up(self) -> None:
         """Open all connections now, so that a first burst of requests finds them there."""
@@ -158,6 +170,9 @@ class Database:
 
     def close(self) -> None:
         """Close the pool and what is idle in it."""
+        if kept := self._kept:
+            self._kept = None
+            self._give_up(kept)
         self._pool.close()
 
     def _take(self) -> BoundedConnection:
@@ -166,11 +181,31 @@ class Database:
         deadline = monotonic() + min(POOL_SECONDS, budget.remaining())
         while True:
             connection = self._pool.getconn(deadline - monotonic())
-            connection.give_up_at = monotonic() + budget.remaining()
-            if monotonic() < connection.used_at + TRUST_SECONDS or not was_closed(connection):
+            if self._is_good(connection):
                 return connection
-            connection.close()
-            self._pool.putconn(connection)
+            self._give_up(connection)
+
+    def _is_good(self, connection: BoundedConnection) -> bool:
+        """Give it the time that the request has left, and tell whether it is still open."""
+        connection.give_up_at = monotonic() + budget.remaining()
+        if connection.closed:
+            return False
+        return monotonic() < connection.used_at + TRUST_SECONDS or not was_closed(connection)
+
+    def _give_up(self, connection: BoundedConnection) -> None:
+        """Let the pool make another one."""
+        connection.close()
+        self._pool.putconn(connection)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Say in our words why the database can not be had."""
+        try:
+            yield
+        except psycopg.errors.UndefinedTable:
+            raise SchemaMissing from None
+        except UNAVAILABLE as error:
+            raise (SchemaMissing if self._role_missing else DatabaseUnavailable) from error
 
     def _configure(self, connection: BoundedConnection) -> None:
         try:
@@ -190,6 +225,19 @@ class Database:
         except psycopg.errors.InvalidParameterValue:
             self._role_missing = True
             raise
+
+
+@contextmanager
+def _judged(connection: BoundedConnection) -> Iterator[None]:
+    """Note when a connection was used, and close one that is not to be used again."""
+    try:
+        yield
+    except psycopg.errors.ReadOnlySqlTransaction:
+        # The session may stay so when the server has changed its mind.
+        connection.close()
+        raise
+    finally:
+        connection.used_at = monotonic()
 
 
 def was_closed(connection: BoundedConnection) -> bool:

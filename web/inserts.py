@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from threading import Lock
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -26,6 +26,18 @@ GROUP_ROWS = 100
 TURN_SECONDS = 1.5
 # What a group that was refused may take to be inserted in parts.
 PARTS_SECONDS = 3.0
+
+# A lone row costs the database a tenth less like this.
+INSERT_JOB = """
+    insert into job (model, input, priority, max_attempts)
+    select
+        %(model)s,
+        jsonb_build_object('text', %(text)s::text),
+        %(priority)s::smallint,
+        %(max_attempts)s::smallint
+    where (select clock_timestamp() < to_timestamp(%(until)s))
+    returning id
+"""
 
 # The rows come back with what they hold: nothing promises their order.
 INSERT_JOBS = """
@@ -156,23 +168,27 @@ class Inserts:
                     _fail(part, error)
 
     def _insert_part(self, part: list[Entry]) -> None:
-        ids = self._execute([entry.row for entry in part])
+        if len(part) == 1:
+            [[part[0].id]] = self._execute(INSERT_JOB, part[0].row._asdict())
+            return
+        # One text, since psycopg takes 6 µs to write an element of an array.
+        rows = json.dumps([entry.row._asdict() for entry in part])
+        ids: dict[Row, list[UUID]] = defaultdict(list)
+        for job_id, *fields in self._execute(INSERT_JOBS, {"rows": rows}):
+            ids[Row(*fields)].append(job_id)
         for entry in part:
             entry.id = ids[entry.row].pop()
 
-    def _execute(self, rows: list[Row]) -> dict[Row, list[UUID]]:
-        # One text, since psycopg takes 6 µs to write an element of an array.
-        parameters = {"rows": json.dumps([row._asdict() for row in rows])}
-        ids: dict[Row, list[UUID]] = defaultdict(list)
-        with self._database.connection() as connection:
-            inserted = connection.execute(INSERT_JOBS, parameters | {"until": connection.until})
+    def _execute(
+        self, statement: LiteralString, parameters: dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        with self._database.kept_connection() as connection:
+            inserted = connection.execute(statement, parameters | {"until": connection.until})
             if inserted.rowcount == 0:
                 # Too late, or the server's clock was set: ask for it anew next time.
                 connection.close()
                 raise DatabaseUnavailable
-            for job_id, *fields in inserted:
-                ids[Row(*fields)].append(job_id)
-        return ids
+            return inserted.fetchall()
 
 
 def _fail(entries: Iterable[Entry], error: Exception) -> None:

@@ -6,8 +6,6 @@ so all of it is refused.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -53,32 +51,25 @@ def require_json() -> None:
 
 
 def read_bytes() -> bytes:
-    """Read the whole body, but not more than MAX_BYTES of it."""
+    """Read the whole body, but not more than MAX_BYTES of it.
+
+    :raises RequestTimeout: when that took longer than BODY_SECONDS.
+    """
     if (request.content_length or 0) > MAX_BYTES:
         raise RequestEntityTooLarge(TOO_LARGE)
-    with _in_time():
-        body = _read_pieces()
-    if len(body) < (request.content_length or 0):
-        raise BadRequest("The body is shorter than its Content-Length.")
-    return body
-
-
-@contextmanager
-def _in_time() -> Iterator[None]:
-    """Give what is read within the block BODY_SECONDS.
-
-    :raises RequestTimeout: afterwards, when it took longer.
-    """
     client, started = request.environ.get("gunicorn.socket"), monotonic()
     if client:
         deadlines.set(client, BODY_SECONDS)
     try:
-        yield
+        body = _read_pieces()
     finally:
         if client:
             deadlines.clear(client)
         if monotonic() > started + BODY_SECONDS:
             raise RequestTimeout(TOO_SLOW)
+    if len(body) < (request.content_length or 0):
+        raise BadRequest("The body is shorter than its Content-Length.")
+    return body
 
 
 def _read_pieces() -> bytes:
@@ -106,11 +97,7 @@ def parse(body: bytes) -> Any:
     :raises BadRequest: saying where it is wrong, never what stands there.
     """
     try:
-        return json.loads(
-            body.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_duplicates,
-        )
+        return DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise BadRequest("The body is not valid UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -131,3 +118,6 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise BadRequest("The body names a field of an object twice.")
     return members
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)

@@ -19,10 +19,8 @@ class Logfmt(logging.Formatter):
     """``2026-01-31T12:00:00.000Z info submitted job_id=… model=sentiment``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        pairs = "".join(f" {key}={plain(value)}" for key, value in _fields(record).items())
-        level = record.levelname.lower()
-        return f"{at.removesuffix('+00:00')}Z {level} {one_line(record.getMessage())}{pairs}"
+        at, level = datetime.fromtimestamp(record.created, UTC), record.levelname.lower()
+        return _line(at, level, record.getMessage(), _fields(record))
 
 
 class LineHandler(logging.Handler):
@@ -40,7 +38,7 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            os.write(STDERR, (self.format(record) + "\n").encode("utf-8", "replace"))
+            _write(self.format(record))
         except Exception:
             self.handleError(record)
 
@@ -80,8 +78,12 @@ class NoStalledClients(logging.Filter):
 
 
 def info(move: str, **fields: Any) -> None:
-    """Log a move that is as it should be."""
-    logger.info(move, extra={"fields": fields})
+    """Log a move that is as it should be.
+
+    Past the machinery of ``logging``, which takes a tenth of the time of a request.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        _write(_line(datetime.now(UTC), "info", move, fields))
 
 
 def error(move: str, **fields: Any) -> None:
@@ -102,6 +104,16 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _line(at: datetime, level: str, move: str, fields: dict[str, Any]) -> str:
+    time = at.isoformat(timespec="milliseconds").removesuffix("+00:00")
+    pairs = "".join([f" {key}={plain(value)}" for key, value in fields.items()])
+    return f"{time}Z {level} {one_line(move)}{pairs}"
+
+
+def _write(line: str) -> None:
+    os.write(STDERR, (line + "\n").encode("utf-8", "replace"))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def predict() -> Response:
         "Link": f'</jobs/{job_id}/events>; rel="events", </jobs/{job_id}/cancel>; rel="cancel"',
         "Retry-After": retry_after(eta),
     }
-    return answer(Accepted(job_id=job_id, status="processing"), 202, headers)
+    accepted = Accepted(job_id=job_id, status="processing")
+    return answer(accepted.model_dump(mode="json"), 202, headers)
 
 
 def admit(model: str) -> float | None:
