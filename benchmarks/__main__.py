@@ -6,7 +6,6 @@ the environment measures the growth with ten million rows, not with one.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,7 +33,7 @@ from benchmarks.figures import Figures
 from benchmarks.queues import Queue
 from benchmarks.queues.celery import Celery
 from benchmarks.queues.graphile import GraphileWorker
-from benchmarks.queues.jobrunner import Jobrunner, OneRunner
+from benchmarks.queues.jobrunner import Aged, Jobrunner, OneRunner
 from benchmarks.queues.pgqueuer import PgQueuer
 from benchmarks.queues.procrastinate import Procrastinate
 from benchmarks.queues.thin import Thin
@@ -43,8 +42,6 @@ PROCESSES = 2
 LATENCY_JOBS = 100
 CONNECTIONS = (1, 16, 64)
 REQUESTS = 3000
-FULL = os.environ.get("FULL") == "1"
-HISTORY = 10_000_000 if FULL else 1_000_000
 QUEUES: tuple[type[Queue], ...] = (
     Jobrunner, OneRunner, PgQueuer, GraphileWorker, Celery, Thin, Procrastinate,
 )  # fmt: skip
@@ -179,11 +176,13 @@ def _webs(bench: Bench) -> Iterator[webs.Web]:
 
 def growths(bench: Bench) -> None:
     """Whether this system stays as fast as the work grows."""
-    ours, add = bench.ours(), bench.figures.add
+    ours, aged, add = bench.ours(), bench.queue(Aged), bench.figures.add
+    assert isinstance(aged, Aged)
     for _ in range(bench.runs):
-        for rows in (0, HISTORY):
-            value = growth.history(ours, rows)
-            add(f"drain, {rows:,} finished rows in the table", ours.name, "jobs/s", value)
+        empty, old = growth.aged(ours, aged)
+        beside = f"drain beside {aged.finished:,} finished rows"
+        add(beside, aged.name, "jobs/s", old)
+        add(f"{beside} ÷ drain of an empty table", aged.name, "", old / empty)
         value = growth.pinned(ours)
         add("pinned horizon: last 10,000 of 200,000 ÷ the first", ours.name, "", value)
         for count in (1, 2, 4, 8):

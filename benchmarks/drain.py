@@ -42,14 +42,14 @@ def rate(samples: list[Sample], count: int) -> float:
     return (first_left - last_left) / (last_at - first_at)
 
 
-def wait_until_empty(queue: Queue, count: int) -> list[Sample]:
-    """Wait until nothing is left; what was left at which times.
+def wait_until_empty(queue: Queue, count: int, pause: float = LOOK_SECONDS) -> list[Sample]:
+    """Wait until nothing is left; what was left at which times, a pause apart.
 
     :raises TimeoutError: when it takes too long.
     """
     began, samples = monotonic(), [(monotonic(), count)]
     while samples[-1][1] > 0:
-        sleep(LOOK_SECONDS)
+        sleep(pause)
         samples.append((monotonic(), queue.left()))
         patience = FIRST_SECONDS if samples[-1][1] == count else LAST_SECONDS
         if monotonic() > began + patience:

@@ -8,11 +8,15 @@ import psycopg
 
 from benchmarks import drain
 from benchmarks.queues import end, python
-from benchmarks.queues.jobrunner import Jobrunner
+from benchmarks.queues.jobrunner import Aged, Jobrunner
+from benchmarks.system import wait_for
 
 JOBS = 40_000
 PINNED_JOBS = 200_000
+RUNNERS_JOBS = 100_000
 PART = 10_000
+# To count what is left takes long where nothing can be removed.
+SELDOM_SECONDS = 1.0
 SIZES = (200, 2_000, 10_000)
 
 FINISHED = """
@@ -31,6 +35,7 @@ FINISHED = """
         '{"sentiment": "positive", "confidence": 0.5}'
     from generate_series(1, %s)
 """
+READY = "select from runner where sleeping and ready_workers > 0"
 # Of the jobs in the order in which they were finished, how long each part took.
 PARTS = """
     select extract(epoch from max(finished_at) - min(finished_at))::float8
@@ -51,21 +56,17 @@ FILL_SIZE = """
         jsonb_build_object(
             'text',
             (
-                select string_agg(md5(random()::text || number), '')
-                from generate_series(1, %(size)s / 32)
+                select string_agg(md5((number * 1000 + part)::text), '')
+                from generate_series(1, %(size)s / 32) as part
             )
         )
     from generate_series(1, %(count)s) as number
 """
 
 
-def history(queue: Jobrunner, rows: int) -> float:
-    """Jobs a second with so many finished rows in the table."""
-    queue.forget()
-    if rows:
-        queue.connection.execute(FINISHED, [rows])
-        queue.connection.execute("vacuum analyze job")
-    return drain.measure_filled(queue, 2, JOBS, lambda: queue.fill(JOBS))
+def aged(empty: Jobrunner, old: Aged) -> tuple[float, float]:
+    """Jobs a second of an empty table, and of one with many finished rows."""
+    return drain.measure(empty, 2, JOBS), drain.measure(old, 2, JOBS)
 
 
 def pinned(queue: Jobrunner) -> float:
@@ -77,15 +78,19 @@ def pinned(queue: Jobrunner) -> float:
         reader.execute("set transaction isolation level repeatable read")
         reader.execute("select count(*) from job")
         with queue.running(2):
-            drain.wait_until_empty(queue, PINNED_JOBS)
+            drain.wait_until_empty(queue, PINNED_JOBS, SELDOM_SECONDS)
     seconds = [row[0] for row in queue.connection.execute(PARTS, {"part": PART})]
     # While the runners start one after the other, the first part is no measure.
     return float(seconds[1] / seconds[-1])
 
 
 def runners(queue: Jobrunner, count: int) -> float:
-    """Jobs a second with so many runners of one worker each."""
-    return drain.measure(queue, count, JOBS)
+    """Jobs a second with so many runners of one worker each, which wait for them together."""
+    queue.forget()
+    with queue.running(count):
+        wait_for(lambda: queue.connection.execute(READY).rowcount == count, "the runners")
+        queue.fill(RUNNERS_JOBS)
+        return drain.rate(drain.wait_until_empty(queue, RUNNERS_JOBS), RUNNERS_JOBS)
 
 
 def size(queue: Jobrunner, characters: int) -> float:

@@ -3,9 +3,15 @@
 A runner that finds too few goes to sleep: it asks for a notification at the next insert. A
 notification is a hint, so it looks again shortly after, polls, and looks when the next job is
 due. Busy runners are not notified: they look when workers are done.
+
+A claim goes on at the place in the queue where the last one ended. What comes before that
+(of a higher priority, handed back, committed late) is found by a look from the front: when
+there are too few after it, and now and then in any case. Such a look walks over what was
+claimed and can not be removed yet, which takes long while somebody holds an old snapshot; so
+it is followed by a pause that is much longer than it.
 """
 
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from jobrunner import heartbeat, log, queue
@@ -19,6 +25,28 @@ MAX_CLAIM = 200
 MAX_AHEAD_BYTES = 2_000_000
 # How long a job that comes before those that were claimed last may be passed over.
 FRONT_SECONDS = 1.5
+# The pause after a look is so many times as long; not after one that is no burden.
+PAUSE_FACTOR = 20
+NO_BURDEN_SECONDS = 0.005
+# Our clock is behind the database's by no more than this.
+CLOCK_DIFFERENCE = timedelta(minutes=1)
+
+
+class Seldom:
+    """When something may be done again that may take long."""
+
+    def __init__(self) -> None:
+        self.not_before = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it may be done now."""
+        return monotonic() >= self.not_before
+
+    def took(self, seconds: float) -> None:
+        """Note that it has just been done, and in which time."""
+        pause = seconds * PAUSE_FACTOR if seconds > NO_BURDEN_SECONDS else 0.0
+        self.not_before = monotonic() + pause
 
 
 class Claimer:
@@ -34,7 +62,10 @@ class Claimer:
         self._asleep = False
         self._stopped = False
         self._place = queue.FRONT
+        # When to look from the front, even if there is enough after the place.
         self._front_at = 0.0
+        self._front_look = Seldom()
+        self._due_look = Seldom()
         # Of the inputs that were claimed last, on average.
         self._input_bytes = 1
 
@@ -53,12 +84,8 @@ class Claimer:
         self._stopped = True
 
     def look_soon(self) -> None:
-        """Look in the next turn: workers may be done, or jobs have been freed."""
+        """Look in the next turn: a job was submitted or freed, or workers may be done."""
         self.look_at = 0.0
-
-    def wake_up(self) -> None:
-        """Look in the next turn, from the front of the queue: a job was submitted."""
-        self.look_at = self._front_at = 0.0
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
@@ -76,23 +103,40 @@ class Claimer:
                 # What is on its last attempt is not claimed ahead: it needs an idle worker.
                 self.look_at = monotonic() + SECOND_LOOK_SECONDS
                 return False
-            self._place, self._front_at = queue.FRONT, monotonic() + jittered(FRONT_SECONDS)
-        if idle and self._claim(connection, idle) < idle:
+            self._place = queue.FRONT
+        if idle and self._start(connection, idle) < idle:
             return True
         room = min(self._workers.room, MAX_CLAIM, 1 + MAX_AHEAD_BYTES // self._input_bytes)
         return room > 0 and self._claim(connection, room, ahead=True) < room
 
+    def _start(self, connection: queue.Connection, idle: int) -> int:
+        """Claim for workers that start at once; how many jobs there were."""
+        found = 0
+        if self._place != queue.FRONT:
+            found = self._claim(connection, idle)
+        if found < idle and self._front_look.due:
+            began, self._place = monotonic(), queue.FRONT
+            found += self._claim(connection, idle - found)
+            self._front_look.took(monotonic() - began)
+            pause = monotonic() + jittered(FRONT_SECONDS)
+            self._front_at = max(pause, self._front_look.not_before)
+            if self._place == queue.FRONT:
+                self._place = queue.place_at(datetime.now(UTC) - CLOCK_DIFFERENCE)
+        return found
+
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
-        """Claim up to so many and give them to the workers; how many there were."""
-        claim = partial(
-            queue.claim, connection, runner=self._runner, model=self._model, ahead=ahead
+        """Claim up to so many from the place on and give them to the workers; how many."""
+        jobs = queue.claim(
+            connection,
+            runner=self._runner,
+            model=self._model,
+            slots=slots,
+            ahead=ahead,
+            place=self._place,
         )
-        jobs = claim(slots=slots, place=self._place)
-        if len(jobs) < slots and self._place != queue.FRONT:
-            jobs += claim(slots=slots - len(jobs))
-        self._place = queue.place_of(jobs[-1]) if len(jobs) == slots else queue.FRONT
         self._workers.give(jobs)
         if jobs:
+            self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
         rows = [(job.id, self._model, job.attempt, self._runner) for job in jobs]
         log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s", rows)
@@ -100,17 +144,25 @@ class Claimer:
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""
-        if not self._asleep:
+        if not self._workers.idle:
+            self.look_at = monotonic() + SECOND_LOOK_SECONDS
+        elif not self._asleep:
             self._set_asleep(connection, True)
             self._take(connection)
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
-            return
-        due_in = queue.next_run_at(connection, model=self._model)
-        self.queue_is_empty = due_in is None
+        else:
+            self.look_at = monotonic() + self._pause(connection)
+
+    def _pause(self, connection: queue.Connection) -> float:
+        """Seconds until the next poll, or until a job is due."""
         pause = jittered(self._poll_seconds)
-        if due_in is not None:
-            pause = min(pause, max(SECOND_LOOK_SECONDS, due_in))
-        self.look_at = monotonic() + pause
+        if not self._due_look.due:
+            return pause
+        began = monotonic()
+        due_in = queue.next_run_at(connection, model=self._model)
+        self._due_look.took(monotonic() - began)
+        self.queue_is_empty = due_in is None
+        return pause if due_in is None else min(pause, max(SECOND_LOOK_SECONDS, due_in))
 
     def _set_asleep(self, connection: queue.Connection, asleep: bool) -> None:
         heartbeat.set_sleeping(connection, self._runner, asleep)

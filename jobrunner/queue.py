@@ -268,7 +268,8 @@ class Place(NamedTuple):
     id: str
 
 
-FRONT = Place(-101, datetime.min.replace(tzinfo=UTC), str(UUID(int=0)))
+NO_ID = str(UUID(int=0))
+FRONT = Place(-101, datetime.min.replace(tzinfo=UTC), NO_ID)
 
 
 @dataclass(frozen=True)
@@ -316,6 +317,11 @@ def claim(
 def place_of(job: Job) -> Place:
     """Say where a job stood before it was claimed."""
     return Place(-job.priority, job.run_at, job.id)
+
+
+def place_at(run_at: datetime) -> Place:
+    """Say where in the queue the jobs begin that are submitted then, with the usual priority."""
+    return Place(0, run_at, NO_ID)
 
 
 def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, str]:

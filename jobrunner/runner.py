@@ -270,7 +270,7 @@ class Runner:
             return
         for channel, payload in heard:
             if channel == "job_submitted":
-                self._claimer.wake_up()
+                self._claimer.look_soon()
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:

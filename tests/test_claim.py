@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from secrets import token_hex
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from helpers import Jobs
+from jobrunner import claimer as claimer_module
 from jobrunner import queue
 from jobrunner.claimer import Claimer
 from jobrunner.database import BoundedConnection, connect
@@ -193,6 +195,15 @@ def test_what_is_on_its_last_attempt_is_not_claimed_ahead(
     assert ids(claim(runner)) == {*last}
 
 
+class Clock:
+    """The monotonic clock, moved by the test."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Bottomless:
     """Workers that always want more; they are as if all were busy but one."""
 
@@ -203,6 +214,72 @@ class Bottomless:
 
     def give(self, jobs: list[Job]) -> None:
         self.given.append(jobs)
+
+
+class OneIdle(Bottomless):
+    """One worker that is always free, and wants nothing ahead."""
+
+    room = 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(claimer_module, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[queue.Place]:
+    """Where claims begin. From the front, one takes a tenth of a second, as it does behind
+    200,000 dead rows."""
+    begun: list[queue.Place] = []
+    real = queue.claim
+
+    def claim(connection: BoundedConnection, *, place: queue.Place, **how: Any) -> list[Job]:
+        begun.append(place)
+        if place == queue.FRONT:
+            clock.now += 0.1
+        return real(connection, place=place, **how)
+
+    monkeypatch.setattr(queue, "claim", claim)
+    return begun
+
+
+def test_what_comes_before_the_place_is_found_where_nothing_else_is(
+    runner: BoundedConnection, jobs: Jobs, clock: Clock
+) -> None:
+    workers = OneIdle()
+    claimer = Claimer(workers, "sentiment", 1)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    usual = jobs.add()
+    claimer.claim(runner)
+    urgent = jobs.add(priority=5)
+
+    claimer.look_soon()
+    claimer.claim(runner)
+
+    assert [job.id for given in workers.given for job in given] == [str(usual), str(urgent)]
+
+
+def test_looks_from_the_front_that_take_long_are_seldom(
+    runner: BoundedConnection, jobs: Jobs, clock: Clock, places: list[queue.Place]
+) -> None:
+    workers = OneIdle()
+    claimer = Claimer(workers, "sentiment", 1)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    claimer.claim(runner)
+    began = clock.now
+
+    while clock.now < began + 20:
+        jobs.add()
+        claimer.look_soon()
+        claimer.claim(runner)
+        clock.now += 0.2
+
+    # Each job was found at once; a tenth of a second is looked for every two.
+    assert jobs.count("processing") == jobs.count() > 90
+    assert 8 <= places.count(queue.FRONT) <= 12
 
 
 def test_no_more_is_claimed_ahead_than_memory_can_hold(

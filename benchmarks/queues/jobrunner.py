@@ -1,5 +1,8 @@
 """This system."""
 
+import os
+import sys
+
 from benchmarks.queues import SqlQueue, execute, python
 from jobrunner import database, migrations
 
@@ -35,6 +38,54 @@ class Jobrunner(SqlQueue):
 
     def forget(self) -> None:
         execute(self.url, ["truncate job, cancel_request", "analyze job"])
+
+
+FULL = os.environ.get("FULL") == "1"
+PART = 50_000
+# As if runners had done it, so that the rows lie in the pages as they would.
+AGE = (
+    FILL,
+    """
+    update job
+    set
+        status = 'processing',
+        attempt = 1,
+        claimed_by = 'before-1-abcd',
+        lease_token = gen_random_uuid(),
+        started_at = clock_timestamp()
+    where finished_at is null
+    """,
+    """
+    update job
+    set
+        status = 'completed',
+        lease_token = null,
+        finished_at = clock_timestamp(),
+        result = '{"sentiment": "positive", "confidence": 0.5}'
+    where finished_at is null
+    """,
+)
+
+
+class Aged(Jobrunner):
+    """The same, with as many finished rows as a service has after a while."""
+
+    name = "jobrunner, aged"
+    finished = 10_000_000 if FULL else 1_000_000
+
+    def install(self) -> None:
+        super().install()
+        fill, *moves = AGE
+        for done in range(0, self.finished, PART):
+            print(f"{done:,} of {self.finished:,} finished rows", end="\r", file=sys.stderr)
+            self.connection.execute(fill, [PART])
+            for move in moves:
+                self.connection.execute(move)
+        self.connection.execute("vacuum analyze job")
+        self.connection.execute("checkpoint")
+
+    def forget(self) -> None:
+        """What was finished stays."""
 
 
 OCCUPY = """insert into job (input) values ('{"text": "long", "seconds": 600}')"""
