@@ -32,7 +32,7 @@ _PLANS = (
     ),
     Plan(
         1, 17,
-        tuple(Fault(at, "cut_listener", 1, target) for at in (4.5, 9.5) for target in range(3)),
+        tuple(Fault(at, "cut_link", 1, target) for at in (4.5, 9.5) for target in range(3)),
         RARE, "deaf_gap", poll_seconds=60, lease_seconds=30, drain_seconds=12,
         recovery_seconds=1,
     ),

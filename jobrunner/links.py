@@ -2,10 +2,16 @@
 
 ``Link`` is for statements; ``Listener`` has a connection of its own, to hear notifications
 and to hold the advisory lock that shows that the runner lives.
+
+That a job was submitted is heard on the connection that is to claim it: to pass the news on
+wakes the session up on the server, and the claim that comes at once finds it awake. That
+saves a third of the time from the commit to the start of a job. Through a pooler nothing is
+heard, so there the listener does it.
 """
 
 import random
 from time import monotonic
+from typing import LiteralString
 
 import psycopg
 
@@ -25,10 +31,10 @@ LISTEN = """
     set tcp_keepalives_interval = 2;
     set tcp_keepalives_count = 3;
     set tcp_user_timeout = 10000;
-    listen job_submitted;
     listen runner_stop_requested;
     listen cancel_requested
 """
+LISTEN_FOR_JOBS = "listen job_submitted"
 # It would be told of nothing, and its lock would stay with the pooler.
 POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
 ANSWER_SECONDS = 3.0
@@ -45,19 +51,35 @@ PLANNING = """
     set enable_hashjoin = off;
     set enable_mergejoin = off
 """
+SESSION = f"{PLANNING}; {LISTEN_FOR_JOBS}"
 HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 
 
-class Link:
-    """A connection that is opened again when it was lost, after a short jittered pause."""
+Note = tuple[str, str]  # channel and payload
 
-    def __init__(self, url: str, name: str, max_pause: float = MAX_PAUSE_SECONDS) -> None:
+
+class Link:
+    """A connection that is opened again when it was lost, after a short jittered pause.
+
+    It hears what it listens for: ``session`` is executed where no pooler stands between.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        session: LiteralString = SESSION,
+        max_pause: float = MAX_PAUSE_SECONDS,
+    ) -> None:
         self.retry_at = 0.0
         self._url = url
         self._name = name
+        self._session = session
         self._max_pause = max_pause
         self._pause = FIRST_PAUSE_SECONDS
         self._connection: BoundedConnection | None = None
+        # What has come with the answer to a statement.
+        self._heard: list[Note] = []
 
     @property
     def connected(self) -> bool:
@@ -69,14 +91,44 @@ class Link:
         """Whether it is time to try to connect again."""
         return not self.connected and monotonic() >= self.retry_at
 
+    @property
+    def listens(self) -> bool:
+        """Whether notifications can come."""
+        return self._connection is not None and self.connected and not self._connection.pooled
+
+    def fileno(self) -> int:
+        """The socket to wait for; only while connected."""
+        assert self._connection is not None
+        return self._connection.pgconn.socket
+
     def open(self) -> BoundedConnection:
         """Give the connection, made now if need be.
 
         :raises JobrunnerError: when the database can't be had; ``lose`` sets the next try.
         """
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, role=ROLE, name=self._name, session=PLANNING)
+            connection = connect(self._url, role=ROLE, name=self._name, session=self._session)
+            self._heard.clear()
+            connection.add_notify_handler(self._note)
+            self._connection = connection
         return self._connection
+
+    def hear(self) -> list[Note]:
+        """Take the notifications that have arrived.
+
+        At libpq's level: ``Connection.notifies`` takes ten times as long.
+
+        :raises psycopg.OperationalError: when the connection is gone.
+        """
+        if self._connection is None:
+            return []
+        libpq = self._connection.pgconn
+        libpq.consume_input()
+        heard = [*self._heard]
+        self._heard.clear()
+        while note := libpq.notifies():
+            heard.append((note.relname.decode(), note.extra.decode()))
+        return heard
 
     def works(self) -> None:
         """Note that the database answers: the next try is soon."""
@@ -91,21 +143,23 @@ class Link:
         self.retry_at = monotonic() + self._pause * random.uniform(0.5, 1.0)
         self._pause = min(self._max_pause, self._pause * 2)
 
+    def _note(self, note: psycopg.Notify) -> None:
+        self._heard.append((note.channel, note.payload))
+
 
 class Listener:
     """Hears notifications for a runner and holds its lock; without it the runner polls."""
 
     def __init__(self, url: str, runner: str) -> None:
         self.holds_lock = False
-        self._link = Link(url, f"jobrunner listener {runner}", MAX_LISTENER_PAUSE_SECONDS)
+        name = f"jobrunner listener {runner}"
+        self._link = Link(url, name, LISTEN, MAX_LISTENER_PAUSE_SECONDS)
         self._connection: BoundedConnection | None = None
         self._runner = runner
-        # What has come with the answer to a statement, as (channel, payload).
-        self._heard: list[tuple[str, str]] = []
 
     @property
-    def connected(self) -> bool:
-        """Whether it hears."""
+    def listens(self) -> bool:
+        """Whether notifications can come."""
         return self._connection is not None
 
     @property
@@ -120,11 +174,10 @@ class Listener:
 
     def fileno(self) -> int:
         """The socket to wait for; only while connected."""
-        assert self._connection is not None
-        return self._connection.pgconn.socket
+        return self._link.fileno()
 
-    def connect(self) -> None:
-        """Listen, and take the lock.
+    def connect(self, for_jobs: bool) -> None:
+        """Listen, also for submitted jobs where that is asked for, and take the lock.
 
         :raises DatabaseUnavailable: when that can't be had now.
         """
@@ -132,7 +185,8 @@ class Listener:
             connection = self._link.open()
             if connection.pooled:
                 raise DatabaseUnavailable(POOLED)
-            connection.execute(LISTEN)
+            if for_jobs:
+                connection.execute(LISTEN_FOR_JOBS)
         except JobrunnerError as error:
             self.lose()
             raise DatabaseUnavailable(str(error)) from None
@@ -140,7 +194,6 @@ class Listener:
             self.lose()
             raise DatabaseUnavailable(first_line(error)) from None
         connection.answer_seconds = ANSWER_SECONDS
-        connection.add_notify_handler(self._note)
         self._connection = connection
         self._link.works()
         self.keep_lock()
@@ -169,28 +222,16 @@ class Listener:
             self.lose()
             raise DatabaseUnavailable(first_line(error)) from None
 
-    def hear(self) -> list[tuple[str, str]]:
-        """Take the notifications that have arrived, as (channel, payload).
-
-        At libpq's level: ``Connection.notifies`` takes ten times as long.
+    def hear(self) -> list[Note]:
+        """Take the notifications that have arrived.
 
         :raises DatabaseUnavailable: when the connection is gone; it is closed then.
         """
-        if self._connection is None:
-            return []
-        heard, self._heard = self._heard, []
-        libpq = self._connection.pgconn
         try:
-            libpq.consume_input()
-            while note := libpq.notifies():
-                heard.append((note.relname.decode(), note.extra.decode()))
+            return self._link.hear()
         except Lost as error:
             self.lose()
             raise DatabaseUnavailable(first_line(error)) from None
-        return heard
-
-    def _note(self, note: psycopg.Notify) -> None:
-        self._heard.append((note.channel, note.payload))
 
     def lose(self) -> None:
         """Close the connection, and with it the lock."""

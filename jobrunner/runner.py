@@ -20,13 +20,13 @@ from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError,
 from jobrunner.heartbeat import Pulse
 from jobrunner.jitter import jittered
 from jobrunner.judge import Judge
-from jobrunner.links import Link, Listener
+from jobrunner.links import Link, Listener, Note
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.signals import StopSignals
 from jobrunner.tally import Tally
 from jobrunner.worker_handle import ModelSpec
-from jobrunner.workers import Workers
+from jobrunner.workers import Waitable, Workers
 
 SWEEP_SECONDS = 1.0
 # A cancel is told by notification; this is for when that is lost.
@@ -131,10 +131,10 @@ class Runner:
             if self._link.connected or self._link.due:
                 self._talk()
 
-    def _others(self) -> list[StopSignals | Listener]:
+    def _others(self) -> list[Waitable]:
         """What to wait for beside the workers; who does not read must not wait for it."""
-        hears = self._listener.connected and self._link.connected
-        return [self._signals, self._listener] if hears else [self._signals]
+        ears = (self._link, self._listener) if self._link.connected else ()
+        return [self._signals, *(ear for ear in ears if ear.listens)]
 
     def _pause(self) -> float:
         """How many seconds nothing needs to be done, unless something happens."""
@@ -144,7 +144,7 @@ class Runner:
             due += [0.0] if self._outbox else []
             due += [self._claimer.look_at] if self._claimer.wants_jobs else []
             due += [times.cancel] if self._workers.jobs else []
-            due += [] if self._listener.connected else [self._listener.retry_at]
+            due += [] if self._listener.listens else [self._listener.retry_at]
         if self._stop_by is not None:
             due.append(self._stop_by)
         return max(0.0, min(due) - monotonic())
@@ -172,6 +172,8 @@ class Runner:
             self._sweep(connection)
             self._release(connection, self._workers.surplus())
             self._claimer.claim(connection)
+            # What came with an answer does not wake us up.
+            self._heed(self._link.hear())
             self._link.works()
         except (JobrunnerError, psycopg.Error) as error:
             self._lose(error)
@@ -258,16 +260,18 @@ class Runner:
 
     def _hear(self) -> None:
         """Take notifications; each means: look for yourself, now."""
+        self._heed(self._link.hear())
         try:
             if self._listener.due:
-                self._listener.connect()
+                self._listener.connect(for_jobs=not self._link.listens)
                 self._deaf, self._times.beat = None, 0.0
                 # What came while nobody listened was told to nobody.
                 self._claimer.look_soon()
-            heard = self._listener.hear()
+            self._heed(self._listener.hear())
         except DatabaseUnavailable as error:
             self._lose_listener(error)
-            return
+
+    def _heed(self, heard: list[Note]) -> None:
         for channel, payload in heard:
             if channel == "job_submitted":
                 self._claimer.look_soon()
@@ -317,7 +321,7 @@ class Runner:
     def _check_listener(self) -> None:
         try:
             self._listener.keep_lock()
-            if self._listener.connected:
+            if self._listener.listens:
                 # A notification that came with the answer wakes nobody.
                 self._claimer.look_soon()
         except DatabaseUnavailable as error:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import Pulse, StopRequest
-from jobrunner.links import Listener
+from jobrunner.links import Link, Listener
+from jobrunner.polling import readable
 
 ME = "here-1-abcd"
 OTHER = "there-2-abcd"
@@ -66,12 +68,12 @@ def test_who_was_declared_lost_does_not_come_back_by_a_beat(
 
 def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> None:
     first, second = Listener(runner_url, ME), Listener(runner_url, ME)
-    first.connect()
+    first.connect(for_jobs=False)
     assert first.holds_lock
 
-    second.connect()
+    second.connect(for_jobs=False)
 
-    assert second.connected
+    assert second.listens
     assert not second.holds_lock
     first.lose()
     second.lose()
@@ -79,7 +81,7 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> 
 
 def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
     listener = Listener(runner_url, ME)
-    listener.connect()
+    listener.connect(for_jobs=True)
     assert listener.hear() == []
 
     jobs.db.execute("select pg_notify('job_submitted', '')")
@@ -87,6 +89,42 @@ def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
 
     listener.lose()
     assert heard == [("job_submitted", "")]
+
+
+def test_the_connection_for_statements_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
+    link = Link(runner_url, ME)
+    link.open()
+    assert link.listens
+    assert link.hear() == []
+
+    jobs.db.execute("select pg_notify('job_submitted', '')")
+
+    assert wait_for(link.hear, "the notification has come") == [("job_submitted", "")]
+    link.lose()
+    assert not link.listens
+
+
+def test_a_notification_that_comes_with_an_answer_is_heard(runner_url: str, jobs: Jobs) -> None:
+    link = Link(runner_url, ME)
+    connection = link.open()
+
+    jobs.db.execute("select pg_notify('job_submitted', '')")
+    connection.execute("select pg_sleep(0.1)")
+
+    assert link.hear() == [("job_submitted", "")]
+    link.lose()
+
+
+def test_who_listens_in_vain_hears_that_the_server_has_gone(runner_url: str, jobs: Jobs) -> None:
+    link = Link(runner_url, ME)
+    pid = link.open().info.backend_pid
+
+    jobs.db.execute("select pg_terminate_backend(%s)", [pid])
+
+    assert readable([link.fileno()], 10)
+    with pytest.raises(psycopg.OperationalError):
+        link.hear()
+    link.lose()
 
 
 def test_the_rows_of_lost_runners_are_deleted_after_a_day(
