@@ -200,7 +200,7 @@ def failure_uncounted() -> None:
 TELLS_NOBODY = ("alter table job disable trigger job_wakes_sleeping_runners",)
 
 
-@mutant(_plan("no_poll", 12, _work(0, 0.1, 1), weaken=TELLS_NOBODY, lease_seconds=6))
+@mutant(_plan("no_poll", 12, _work(0, 0.1, 1), weaken=TELLS_NOBODY, lease_seconds=60))
 def no_poll() -> None:
     """A runner that sleeps trusts in notifications alone."""
     plan_next_look = Claimer._plan_next_look
