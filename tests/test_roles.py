@@ -444,3 +444,41 @@ def test_every_column_is_either_for_the_web_or_refused_to_it(db: Db) -> None:
 
     assert columns == SUBMITTED | VALUES.keys()
     assert columns == MOVED | {*FIXED, *KEYS}
+
+
+# A type that hides the one of that name from its session, and is null whatever is put into it.
+FALSE_TEXT = """
+    create type pg_temp.text as enum ('x');
+    create function pg_temp.nothing(pg_catalog.text) returns pg_temp.text
+    language sql as 'select null::pg_temp.text';
+    create cast (pg_catalog.text as pg_temp.text)
+    with function pg_temp.nothing(pg_catalog.text) as assignment
+"""
+
+
+@pytest.mark.parametrize(
+    ("login", "statement"),
+    [
+        ("web_login", "insert into job (input, priority) values ('[]', 1000)"),
+        (
+            "runner_login",
+            """
+            update job
+            set
+                status = 'processing',
+                attempt = 1,
+                lease_token = gen_random_uuid(),
+                started_at = now()
+            """,
+        ),
+    ],
+)
+def test_no_type_of_a_login_s_own_switches_the_rules_off(
+    db: Db, jobs: Jobs, owner_url: str, login: str, statement: str
+) -> None:
+    jobs.add()
+
+    with psycopg.connect(login_url(owner_url, login), autocommit=True) as connection:
+        connection.execute(FALSE_TEXT)
+        with pytest.raises(errors.CheckViolation):
+            connection.execute(statement)
