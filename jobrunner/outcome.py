@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -34,7 +33,7 @@ class Job:
     input: str  # the JSON text, passed on as it is
     attempt: int
     priority: int = 0
-    run_at: datetime = datetime.min
+    run_at: float = 0.0  # in seconds since the epoch
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ meanwhile, and is left alone. See the head of ``sql/0001_create_job.sql`` for th
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from math import inf
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from jobrunner.outcome import Job, Outcome
+from jobrunner.statement import Statement
 
 Connection = psycopg.Connection[Any]
 
@@ -40,7 +42,7 @@ CLAIM = """
             and model = %(model)s
             and run_at <= now()
             and (-priority, run_at, id) >= (
-                %(from_priority)s::smallint, %(from_run_at)s::timestamptz, %(from_id)s::uuid
+                %(from_priority)s::smallint, to_timestamp(%(from_run_at)s), %(from_id)s::uuid
             )
             and (attempt + 1 < max_attempts or not %(ahead)s)
             and exists (select from runner where id = %(runner)s and lost_at is null)
@@ -62,7 +64,7 @@ CLAIM = """
         input::text,
         attempt,
         priority,
-        run_at
+        extract(epoch from run_at)::float8
 """
 
 # The statements that say what comes of jobs name them by an array and not by a join: whatever
@@ -246,6 +248,8 @@ NEXT_RUN_AT = """
     ) as first_pending
 """
 
+NOW = "select extract(epoch from clock_timestamp())::float8"
+
 # No locks are needed: a final row never changes. One janitor works at a time, so that two do
 # not wait for each other's rows.
 DELETE_FINISHED = """
@@ -264,12 +268,15 @@ class Place(NamedTuple):
     """Where a job stands in the queue; the smaller comes first."""
 
     priority: int  # negated
-    run_at: datetime
+    run_at: float  # in seconds since the epoch
     id: str
 
 
 NO_ID = str(UUID(int=0))
-FRONT = Place(-101, datetime.min.replace(tzinfo=UTC), NO_ID)
+FRONT = Place(-101, -inf, NO_ID)
+
+_claim = Statement("claim", CLAIM)
+_complete = Statement("complete", COMPLETE)
 
 
 @dataclass(frozen=True)
@@ -296,8 +303,8 @@ def claim(
     passed over. The rows are locked for this one statement only, never while a model runs.
     """
     lease_token = str(uuid4())
-    cursor = connection.execute(
-        CLAIM,
+    rows = _claim.rows(
+        connection,
         {
             "runner": runner,
             "model": model,
@@ -309,7 +316,10 @@ def claim(
             "lease_token": lease_token,
         },
     )
-    jobs = [Job(job_id, lease_token, model, *row) for job_id, *row in cursor.fetchall()]
+    jobs = [
+        Job(job_id, lease_token, model, input_, int(attempt), int(priority), float(run_at))
+        for job_id, input_, attempt, priority, run_at in rows
+    ]
     # An update returns rows in no order.
     return sorted(jobs, key=place_of)
 
@@ -319,7 +329,7 @@ def place_of(job: Job) -> Place:
     return Place(-job.priority, job.run_at, job.id)
 
 
-def place_at(run_at: datetime) -> Place:
+def place_at(run_at: float) -> Place:
     """Say where in the queue the jobs begin that are submitted then, with the usual priority."""
     return Place(0, run_at, NO_ID)
 
@@ -331,7 +341,7 @@ def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, s
     """
     parameters = _claims([outcome.job for outcome in outcomes])
     parameters["results"] = _json_array(outcome.result or "" for outcome in outcomes)
-    return dict(connection.execute(COMPLETE, parameters).fetchall())
+    return dict(_complete.rows(connection, parameters))
 
 
 def fail(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -375,6 +385,12 @@ def next_run_at(connection: Connection, *, model: str) -> float | None:
     """In how many seconds the next pending job is due; None when none is pending."""
     row = connection.execute(NEXT_RUN_AT, {"model": model}).fetchone()
     return row[0] if row else None
+
+
+def now(connection: Connection) -> float:
+    """Say what time it is for the database, in seconds since the epoch."""
+    [(seconds,)] = connection.execute(NOW).fetchall()
+    return float(seconds)
 
 
 def delete_finished(connection: Connection, *, older_than: timedelta, limit: int) -> int:

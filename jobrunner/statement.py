@@ -1,0 +1,76 @@
+"""A statement in the path of every job, with nothing between it and libpq.
+
+A cursor of psycopg works out for each execution how the values are to be written, by which
+name the statement is prepared and how the rows are to be read: for one row that takes three
+times as long as to send it and to read the answer. Here values and rows are text, which is what
+they are on the wire.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
+from weakref import WeakSet
+
+import psycopg
+from psycopg import errors, generators
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
+
+PARAMETER = re.compile(r"%\((\w+)\)s")
+GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+
+
+class Statement:
+    """A statement with parameters like ``%(name)s``, whose types follow from where they stand.
+
+    It is prepared once a connection, unless that has a ``prepare_threshold`` of None.
+    """
+
+    def __init__(self, name: str, text: LiteralString) -> None:
+        self._name = name.encode()
+        self._parameters = list(dict.fromkeys(PARAMETER.findall(text)))
+        numbered = PARAMETER.sub(lambda found: f"${self._parameters.index(found[1]) + 1}", text)
+        self._text = numbered.encode()
+        self._prepared: WeakSet[psycopg.Connection[Any]] = WeakSet()
+
+    def rows(
+        self, connection: psycopg.Connection[Any], values: Mapping[str, object]
+    ) -> list[list[str]]:
+        """Execute it on an autocommit connection; give the rows, of which no value is null.
+
+        :raises psycopg.Error: as a cursor would.
+        """
+        encoding = connection.info.encoding
+        written = [str(values[name]).encode(encoding) for name in self._parameters]
+        result = self._execute(connection, written)
+        columns = range(result.nfields)
+        return [
+            [(result.get_value(row, column) or b"").decode(encoding) for column in columns]
+            for row in range(result.ntuples)
+        ]
+
+    def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes]) -> PGresult:
+        libpq = connection.pgconn
+        if connection.prepare_threshold is None:
+            libpq.send_query_params(self._text, values)
+            return _answer(connection)
+        if connection not in self._prepared:
+            libpq.send_prepare(self._name, self._text)
+            _answer(connection)
+            self._prepared.add(connection)
+        try:
+            libpq.send_query_prepared(self._name, values)
+            return _answer(connection)
+        except errors.InvalidSqlStatementName:
+            # After a rollback psycopg deallocates all statements of a session.
+            self._prepared.discard(connection)
+            return self._execute(connection, values)
+
+
+def _answer(connection: psycopg.Connection[Any]) -> PGresult:
+    """Wait for the answer to what was sent, for as long as the connection waits."""
+    result: PGresult
+    [result] = connection.wait(generators.execute(connection.pgconn))
+    if result.status not in GOOD:
+        raise errors.error_from_result(result, connection.info.encoding)
+    return result
