@@ -8,10 +8,9 @@ A claim goes on at the place in the queue where the last one ended. What comes b
 (of a higher priority, handed back, committed late) is found by a look from the front: when
 there are too few after it, and now and then in any case. Such a look walks over what was
 claimed and can not be removed yet, which takes long while somebody holds an old snapshot; so
-it is followed by a pause that is much longer than it.
+it is followed by a pause that is longer than it.
 """
 
-from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from jobrunner import heartbeat, log, queue
@@ -25,11 +24,12 @@ MAX_CLAIM = 200
 MAX_AHEAD_BYTES = 2_000_000
 # How long a job that comes before those that were claimed last may be passed over.
 FRONT_SECONDS = 1.5
-# The pause after a look is so many times as long; not after one that is no burden.
+# The pause after a look is so many times as long, but no longer than that; and there is none
+# after a look that is no burden.
 PAUSE_FACTOR = 20
 NO_BURDEN_SECONDS = 0.005
-# Our clock is behind the database's by no more than this.
-CLOCK_DIFFERENCE = timedelta(minutes=1)
+# How long the transaction of a submit may take without its job being passed over at first.
+COMMIT_SECONDS = 60.0
 
 
 class Seldom:
@@ -43,9 +43,15 @@ class Seldom:
         """Whether it may be done now."""
         return monotonic() >= self.not_before
 
-    def took(self, seconds: float) -> None:
-        """Note that it has just been done, and in which time."""
-        pause = seconds * PAUSE_FACTOR if seconds > NO_BURDEN_SECONDS else 0.0
+    @property
+    def rest(self) -> float:
+        """In how many seconds it may be done."""
+        return max(0.0, self.not_before - monotonic())
+
+    def began(self, at: float) -> None:
+        """Note that it has just been done, since that time of the monotonic clock."""
+        took = monotonic() - at
+        pause = min(FRONT_SECONDS, took * PAUSE_FACTOR) if took > NO_BURDEN_SECONDS else 0.0
         self.not_before = monotonic() + pause
 
 
@@ -65,6 +71,9 @@ class Claimer:
         # When to look from the front, even if there is enough after the place.
         self._front_at = 0.0
         self._front_look = Seldom()
+        # Whether too few were found, and the look from the front has to wait.
+        self._owes_front_look = False
+        self._ahead_look = Seldom()
         self._due_look = Seldom()
         # Of the inputs that were claimed last, on average.
         self._input_bytes = 1
@@ -107,21 +116,39 @@ class Claimer:
         if idle and self._start(connection, idle) < idle:
             return True
         room = min(self._workers.room, MAX_CLAIM, 1 + MAX_AHEAD_BYTES // self._input_bytes)
-        return room > 0 and self._claim(connection, room, ahead=True) < room
+        return room > 0 and self._claim_ahead(connection, room) < room
 
     def _start(self, connection: queue.Connection, idle: int) -> int:
         """Claim for workers that start at once; how many jobs there were."""
         found = 0
         if self._place != queue.FRONT:
             found = self._claim(connection, idle)
+        self._owes_front_look = found < idle and not self._front_look.due
         if found < idle and self._front_look.due:
-            began, self._place = monotonic(), queue.FRONT
-            found += self._claim(connection, idle - found)
-            self._front_look.took(monotonic() - began)
-            pause = monotonic() + jittered(FRONT_SECONDS)
-            self._front_at = max(pause, self._front_look.not_before)
-            if self._place == queue.FRONT:
-                self._place = queue.place_at(datetime.now(UTC) - CLOCK_DIFFERENCE)
+            found += self._look_from_front(connection, idle - found)
+        return found
+
+    def _look_from_front(self, connection: queue.Connection, idle: int) -> int:
+        began, self._place = monotonic(), queue.FRONT
+        found = self._claim(connection, idle)
+        self._front_look.began(began)
+        pause = monotonic() + jittered(FRONT_SECONDS)
+        self._front_at = max(pause, self._front_look.not_before)
+        if not found and not self._front_look.due:
+            # Only what is submitted from now on need be looked for soon.
+            self._place = queue.place_at(queue.now(connection) - COMMIT_SECONDS)
+        return found
+
+    def _claim_ahead(self, connection: queue.Connection, room: int) -> int:
+        """Claim what is not started at once. Of many jobs on their last attempt, which are not
+        claimed ahead, each such look reads all: so it is seldom where it finds too few."""
+        if not self._ahead_look.due:
+            self.look_at = self._ahead_look.not_before
+            return room
+        began = monotonic()
+        found = self._claim(connection, room, ahead=True)
+        if found < room:
+            self._ahead_look.began(began)
         return found
 
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
@@ -154,13 +181,15 @@ class Claimer:
             self.look_at = monotonic() + self._pause(connection)
 
     def _pause(self, connection: queue.Connection) -> float:
-        """Seconds until the next poll, or until a job is due."""
+        """Seconds until the next poll, or until a job is due, or a look that had to wait."""
         pause = jittered(self._poll_seconds)
+        if self._owes_front_look:
+            pause = min(pause, self._front_look.rest)
         if not self._due_look.due:
-            return pause
+            return min(pause, self._due_look.rest)
         began = monotonic()
         due_in = queue.next_run_at(connection, model=self._model)
-        self._due_look.took(monotonic() - began)
+        self._due_look.began(began)
         self.queue_is_empty = due_in is None
         return pause if due_in is None else min(pause, max(SECOND_LOOK_SECONDS, due_in))
 

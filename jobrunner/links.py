@@ -148,7 +148,7 @@ class Link:
 
 
 class Listener:
-    """Hears notifications for a runner and holds its lock; without it the runner polls."""
+    """Hears of cancels and stops, holds the lock; without it the runner looks for them."""
 
     def __init__(self, url: str, runner: str) -> None:
         self.holds_lock = False

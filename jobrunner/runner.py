@@ -83,7 +83,7 @@ class Runner:
         self._tally = Tally()
         self._outbox = Outbox(self._tally)
         self._claimer = Claimer(self._workers, spec.name, settings.poll_seconds)
-        # What is wrong, for the row of the runner: why it hears nothing, deletes nothing.
+        # What is wrong, for the row of the runner: why it is not told things, deletes nothing.
         self._deaf: str | None = None
         self._janitor_refused: str | None = None
         self._model_is_known = False
@@ -125,7 +125,8 @@ class Runner:
         else:
             heard = self._workers.wait(self._pause(), self._others())
         with log.together():
-            self._signals.clear()
+            if self._signals.fileno() in heard:
+                self._signals.clear()
             self._note_stop(self._signals.count)
             self._collect(heard)
             if self._link.connected or self._link.due:
@@ -284,7 +285,8 @@ class Runner:
         """Say so once, and by a beat that no lock is held; until it is back we poll."""
         if self._deaf is None:
             log.warning("listener_lost", runner=self.id, reason=error)
-            self._deaf, self._times.beat = f"hears no notifications, polls: {error}", 0.0
+            of_what = "of cancels and stops" if self._link.listens else "of anything"
+            self._deaf, self._times.beat = f"is not told {of_what}, polls: {error}", 0.0
 
     def _cancel(self, connection: queue.Connection) -> None:
         """End the inferences of which somebody wants no result any more."""

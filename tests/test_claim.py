@@ -48,7 +48,7 @@ def test_a_claim_marks_the_job_and_counts_the_attempt(
     text, run_at = '{"text": "some words"}', row["run_at"]
     assert (job.id, job.lease_token) == (job_id, str(row["lease_token"]))
     assert (job.model, job.input, job.attempt) == ("sentiment", text, 1)
-    assert (job.priority, job.run_at) == (0, run_at)
+    assert (job.priority, job.run_at) == (0, run_at.timestamp())
     assert (row["status"], row["attempt"], row["claimed_by"]) == ("processing", 1, RUNNER)
     assert row["started_at"] >= row["created_at"]
 
@@ -280,6 +280,90 @@ def test_looks_from_the_front_that_take_long_are_seldom(
     # Each job was found at once; a tenth of a second is looked for every two.
     assert jobs.count("processing") == jobs.count() > 90
     assert 8 <= places.count(queue.FRONT) <= 12
+
+
+def test_a_look_from_the_front_that_took_very_long_blinds_for_less_than_two_seconds(
+    runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = OneIdle()
+    claimer = Claimer(workers, "sentiment", 60)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    real = queue.claim
+
+    def claim(*args: Any, **how: Any) -> list[Job]:
+        clock.now += 5  # as where somebody holds a lock on the table
+        return real(*args, **how)
+
+    monkeypatch.setattr(queue, "claim", claim)
+    claimer.claim(runner)
+    monkeypatch.setattr(queue, "claim", real)
+    urgent, again = jobs.add(priority=5), jobs.add(due_in="-5 min")
+    claimer.look_soon()
+    claimer.claim(runner)
+    assert not jobs.count("processing")  # they come before the place
+    began = clock.now
+
+    # It looks when the pause is over, not at the next poll in a minute.
+    while clock.now < began + 2:
+        clock.now = max(clock.now + 0.001, claimer.look_at)
+        claimer.claim(runner)
+
+    assert {jobs.status(urgent), jobs.status(again)} == {"processing"}
+
+
+def test_a_retry_is_found_in_time_though_to_look_for_it_took_long(
+    runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimer = Claimer(OneIdle(), "sentiment", 60)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    real = queue.next_run_at
+
+    def next_run_at(*args: Any, **how: Any) -> float | None:
+        clock.now += 5
+        return real(*args, **how)
+
+    claimer.claim(runner)
+    clock.now = claimer.look_at
+    monkeypatch.setattr(queue, "next_run_at", next_run_at)
+    claimer.claim(runner)
+    monkeypatch.setattr(queue, "next_run_at", real)
+    jobs.add(due_in="10 s")
+    began = clock.now
+
+    # As after the outcome of an attempt that failed.
+    claimer.look_soon()
+    claimer.claim(runner)
+    assert began < claimer.look_at < began + 2
+    clock.now = claimer.look_at
+    claimer.claim(runner)
+
+    assert clock.now + 8 < claimer.look_at < clock.now + 10
+
+
+def test_where_all_are_on_their_last_attempt_looks_ahead_that_take_long_are_seldom(
+    runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(50):
+        jobs.add(max_attempts=1)
+    claimer = Claimer(Bottomless(), "sentiment", 1)  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    ahead: list[bool] = []
+    real = queue.claim
+
+    def claim(*args: Any, **how: Any) -> list[Job]:
+        ahead.append(how["ahead"])
+        clock.now += 0.05 if how["ahead"] else 0.0
+        return real(*args, **how)
+
+    monkeypatch.setattr(queue, "claim", claim)
+    for _ in range(30):
+        claimer.look_soon()
+        claimer.claim(runner)
+        assert claimer.look_at > clock.now
+        clock.now += 0.1
+
+    assert jobs.count("processing") >= 30
+    assert 3 <= sum(ahead) <= 6
 
 
 def test_no_more_is_claimed_ahead_than_memory_can_hold(

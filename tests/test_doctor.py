@@ -170,11 +170,11 @@ def test_a_silent_runner_is_found_with_the_place_to_look(doctor: Doctor, jobs: J
 
 @pytest.mark.usefixtures("healthy")
 def test_what_a_runner_says_of_itself_is_found(doctor: Doctor, db: Db) -> None:
-    db.execute("update runner set trouble = 'hears no notifications, polls'")
+    db.execute("update runner set trouble = 'is not told of anything, polls'")
 
     [(what, _)] = bad(doctor())
 
-    assert what == f"runner {RUNNER}: hears no notifications, polls"
+    assert what == f"runner {RUNNER}: is not told of anything, polls"
 
 
 @pytest.mark.usefixtures("healthy", "pinned")
