@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
-from web.database import TRUST_SECONDS, BoundedConnection, Database
+from web.database import KEEP_SECONDS, TRUST_SECONDS, BoundedConnection, Database
 from web.errors import DatabaseUnavailable
 from web.inserts import Entry, Inserts, Row
 
@@ -107,6 +107,53 @@ def test_a_session_that_the_server_has_ended_is_replaced(
 
     assert ended
     assert jobs.count() >= (3 if pause else 2)
+
+
+def test_a_session_goes_back_to_the_pool_now_and_then(
+    inserts: Inserts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserts.insert(row("first"))
+    returned: list[BoundedConnection] = []
+    monkeypatch.setattr(inserts._database._pool, "putconn", returned.append)
+
+    inserts.insert(row("second"))
+    assert not returned
+    kept = inserts._database._kept
+    inserts._database._kept_since -= KEEP_SECONDS
+    inserts.insert(row("third"))
+
+    assert returned == [kept]
+    assert inserts._database._kept is not kept
+
+
+class Witness:
+    """A lock that looks, at the end of each turn, whether a leader can still go away."""
+
+    def __init__(self, inserts: Inserts, leader: Entry) -> None:
+        self._lock, self._inserts, self._leader = Lock(), inserts, leader
+        self.saw_it_called = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        if self._leader not in self._inserts._waiting:
+            self.saw_it_called = not self._leader.turn.locked() and bool(self._leader.group)
+        self._lock.release()
+
+
+def test_who_is_to_insert_the_next_group_is_called_before_it_can_give_up(
+    inserts: Inserts,
+) -> None:
+    first, leader, other = Entry(row("first")), Entry(row("leader")), Entry(row("other"))
+    inserts._busy, inserts._waiting = True, [leader, other]
+    witness = Witness(inserts, leader)
+    inserts._lock = witness  # type: ignore[assignment]
+
+    inserts._hand_over([first])
+
+    assert leader.group == [leader, other]
+    assert witness.saw_it_called
 
 
 def test_those_that_wait_go_in_one_transaction_and_each_has_its_own_job(

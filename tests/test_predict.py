@@ -1,7 +1,9 @@
 """POST /predict: what is accepted, what becomes of it, and what is refused."""
 
 import json
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from helpers import Jobs, wait_for
-from web import create_app
+from web import create_app, logs
 from web_server import add_crew, web_settings
 
 Predict = Callable[..., TestResponse]
@@ -273,3 +275,16 @@ def test_retry_after_follows_the_queue_and_the_runners(
     response = predict()
 
     assert int(response.headers["Retry-After"]) == retry_after
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_for_logs_fails_no_request(
+    predict: Predict, jobs: Jobs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "web")
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr(logs, "STDERR", full.fileno())
+
+        assert predict().status_code == 202
+
+    assert jobs.count("pending") == 1

@@ -33,6 +33,10 @@ STATEMENT_TIMEOUT = "set statement_timeout = '4s'"
 # at once, so that the service is back a moment after the database.
 RECONNECT_SECONDS = 2.0
 
+# How long one connection is kept for inserts before the pool gets it back, which renews what
+# has grown old.
+KEEP_SECONDS = 600.0
+
 # So soon after its last use a connection is taken as alive: no server restarts that fast.
 TRUST_SECONDS = 0.02
 
@@ -128,6 +132,7 @@ class Database:
             open=False,
         )
         self._kept: BoundedConnection | None = None
+        self._kept_since = 0.0
 
     @contextmanager
     def connection(self) -> Iterator[BoundedConnection]:
@@ -152,11 +157,7 @@ class Database:
         is slower with a session that has not been used for a while.
         """
         with self._translated():
-            kept, self._kept = self._kept, None
-            if kept and not self._is_good(kept):
-                self._give_up(kept)
-                kept = None
-            connection = kept or self._take()
+            connection = self._take_kept()
             try:
                 with _judged(connection):
                     yield connection
@@ -174,6 +175,17 @@ class Database:
             self._kept = None
             self._give_up(kept)
         self._pool.close()
+
+    def _take_kept(self) -> BoundedConnection:
+        kept, self._kept = self._kept, None
+        if kept and monotonic() < self._kept_since + KEEP_SECONDS:
+            if self._is_good(kept):
+                return kept
+            self._give_up(kept)
+        elif kept:
+            self._pool.putconn(kept)
+        self._kept_since = monotonic()
+        return self._take()
 
     def _take(self) -> BoundedConnection:
         """Take a connection that was not closed by the server while it lay in the pool."""

@@ -143,9 +143,11 @@ class Inserts:
         with self._lock:
             following, self._waiting = self._waiting[:GROUP_ROWS], self._waiting[GROUP_ROWS:]
             self._busy = bool(following)
-        if following:
-            following[0].group = following
-            following[0].turn.release()
+            # Within the lock, where whoever gives up looks whether it is still among those
+            # that wait: one that is to insert the others must not go.
+            if following:
+                following[0].group = following
+                following[0].turn.release()
         for entry in group[1:]:
             entry.turn.release()
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -113,7 +114,9 @@ def _line(at: datetime, level: str, move: str, fields: dict[str, Any]) -> str:
 
 
 def _write(line: str) -> None:
-    os.write(STDERR, (line + "\n").encode("utf-8", "replace"))
+    """Write a line, if it can be written: no reason to fail a request that has been done."""
+    with suppress(OSError):
+        os.write(STDERR, (line + "\n").encode("utf-8", "replace"))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
