@@ -842,7 +842,7 @@ def test_what_comes_of_jobs_is_written_by_their_ids_whatever_the_statistics_say(
     assert "Function Scan" not in plan
 
 
-def test_a_claim_touches_no_index(db: Db, jobs: Jobs) -> None:
+def test_a_claim_touches_no_index(db: Db, jobs: Jobs, owner_url: str) -> None:
     """It is a heap-only update: the job stays where it stood in the index."""
     db.execute("truncate job cascade")
     jobs.add_runner("here-1-abcd")
@@ -852,10 +852,10 @@ def test_a_claim_touches_no_index(db: Db, jobs: Jobs) -> None:
             pg_stat_get_xact_tuples_hot_updated('job'::regclass)
     """
 
-    with db.transaction():
-        before = db.execute(query).fetchone()
-        claimed = queue.claim(db, runner="here-1-abcd", model="sentiment", slots=1)
-        after = db.execute(query).fetchone()
+    with psycopg.connect(owner_url, autocommit=True) as own, own.transaction():
+        before = own.execute(query).fetchone()
+        claimed = queue.claim(own, runner="here-1-abcd", model="sentiment", slots=1)
+        after = own.execute(query).fetchone()
 
     assert before
     assert after
