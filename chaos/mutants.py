@@ -18,6 +18,7 @@ from jobrunner.judge import Judge
 from jobrunner.outcome import Job
 from jobrunner.queue import Connection
 from jobrunner.runner import Runner
+from jobrunner.statement import Statement
 
 UNGUARDED = ("drop trigger job_makes_legal_moves_only on job",)
 LATE_COMMITS = (
@@ -326,4 +327,7 @@ def _change(module: ModuleType, name: str, old: str, new: str) -> None:
     text = getattr(module, name)
     if old not in text:
         raise SystemExit(f"the mutant does not fit any more: no {old.strip()!r} in {name}")
-    setattr(module, name, text.replace(old, new))
+    changed = text.replace(old, new)
+    setattr(module, name, changed)
+    if hasattr(module, executed := f"_{name.lower()}"):
+        setattr(module, executed, Statement(name.lower(), changed))
