@@ -5,13 +5,12 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import time
 
-SOCKET_VARIABLE = "BENCHMARK_SOCKET"
+PORT_VARIABLE = "BENCHMARK_EAR"
+HOST = "127.0.0.1"
 START_SECONDS = 30
-MOMENT = struct.Struct("d")
+MOMENT = struct.Struct("<d")
 # What a payload says that is to be answered by a signal.
 SIGNAL = b"signal"
 
@@ -19,18 +18,18 @@ SIGNAL = b"signal"
 def signal_start() -> None:
     """Say that a job has been started, and when: now."""
     now = time()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(MOMENT.pack(now), os.environ[SOCKET_VARIABLE])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(MOMENT.pack(now), (HOST, int(os.environ[PORT_VARIABLE])))
 
 
 class Ear:
     """Where the signals arrive."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((HOST, 0))
         self._socket.settimeout(START_SECONDS)
+        self.port: int = self._socket.getsockname()[1]
 
     def hear(self) -> float:
         """Wait for the next signal; the seconds since the epoch that it brings.
@@ -47,11 +46,10 @@ class Ear:
 @contextmanager
 def ear() -> Iterator[Ear]:
     """Listen, and let those who are started from here know where."""
-    with TemporaryDirectory() as folder:
-        listener = Ear(Path(folder) / "ear")
-        os.environ[SOCKET_VARIABLE] = str(listener.path)
-        try:
-            yield listener
-        finally:
-            del os.environ[SOCKET_VARIABLE]
-            listener.close()
+    listener = Ear()
+    os.environ[PORT_VARIABLE] = str(listener.port)
+    try:
+        yield listener
+    finally:
+        del os.environ[PORT_VARIABLE]
+        listener.close()

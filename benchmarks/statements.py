@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from uuid import uuid4
 
 import psycopg
 
@@ -29,6 +30,12 @@ RUNNER = "bench-1-abcd"
 RESULT = '{"sentiment": "positive", "confidence": 0.5}'
 CLIENTS = 16
 INSERT_SECONDS = 4
+
+# One job at a time, in a deep queue: as it is, and as it was.
+AS_IT_IS, BY_A_CURSOR = "as it is", "by a cursor of psycopg"
+PLANNED_EACH_TIME = "planned each time"
+RULES_AS_CHECKS = "rules as 15 CHECKs (until migration 0014)"
+SINGLES = (AS_IT_IS, BY_A_CURSOR, PLANNED_EACH_TIME, RULES_AS_CHECKS)
 
 # Name, what to change first, and what to change back.
 VARIANTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -67,7 +74,7 @@ NOTIFY_ALWAYS = [
     """,
 ]
 NOTIFY_NEVER = ["alter table job disable trigger job_wakes_sleeping_runners"]
-AS_IT_IS = [
+NOTIFY_AS_IT_IS = [
     "drop trigger if exists always on job",
     "alter table job enable trigger job_wakes_sleeping_runners",
 ]
@@ -104,16 +111,20 @@ def costs(ours: Jobrunner, variant: str) -> dict[str, float]:
         execute(ours.url, after)
 
 
-def single(ours: Jobrunner, planned_once: bool) -> dict[str, float]:
-    """Claim and complete jobs one by one in a deep queue: the median, in milliseconds."""
+def single(ours: Jobrunner, variant: str) -> dict[str, float]:
+    """Claim and complete jobs one by one in a deep queue: the median, in milliseconds.
+
+    ``ours`` is to have the tables of the variant: see ``Checked``.
+    """
     ours.forget()
     ours.fill(JOBS)
     ours.connection.execute("vacuum analyze job")
-    with _runner(ours.url, planned_once) as connection:
+    claim = _claim_by_a_cursor if variant == BY_A_CURSOR else _claim
+    with _runner(ours.url, planned_once=variant != PLANNED_EACH_TIME) as connection:
         place, claims, completes = queue.FRONT, [], []
         for _ in range(SINGLE):
             began = perf_counter()
-            jobs = _claim(connection, 1, place)
+            jobs = claim(connection, 1, place)
             claimed = perf_counter()
             queue.complete(connection, [_outcome(job) for job in jobs])
             claims.append(claimed - began)
@@ -133,7 +144,7 @@ def inserts(ours: Jobrunner, notify: str) -> float:
             heartbeat.set_sleeping(connection, RUNNER, notify == "to a sleeper")
             return _pgbench(ours.url)
     finally:
-        execute(ours.url, AS_IT_IS)
+        execute(ours.url, NOTIFY_AS_IT_IS)
 
 
 def _pgbench(url: str) -> float:
@@ -175,6 +186,14 @@ def _drain(connection: psycopg.Connection, batch: int) -> tuple[float, float]:
 
 def _claim(connection: psycopg.Connection, slots: int, place: queue.Place) -> list[Job]:
     return queue.claim(connection, runner=RUNNER, model="sentiment", slots=slots, place=place)
+
+
+def _claim_by_a_cursor(connection: psycopg.Connection, slots: int, place: queue.Place) -> list[Job]:
+    token = str(uuid4())
+    begin = {f"from_{name}": value for name, value in place._asdict().items()}
+    who = {"runner": RUNNER, "model": "sentiment", "slots": slots, "ahead": False}
+    rows = connection.execute(queue.CLAIM, who | begin | {"lease_token": token}).fetchall()
+    return [Job(job_id, token, "sentiment", *row) for job_id, *row in rows]
 
 
 def _outcome(job: Job) -> Outcome:

@@ -64,7 +64,8 @@ CLAIM = """
         input::text,
         attempt,
         priority,
-        extract(epoch from run_at)::float8
+        -- Numeric, and so exact, however many digits of a float the server is set to show.
+        extract(epoch from run_at)
 """
 
 # The statements that say what comes of jobs name them by an array and not by a join: whatever
@@ -248,7 +249,7 @@ NEXT_RUN_AT = """
     ) as first_pending
 """
 
-NOW = "select extract(epoch from clock_timestamp())::float8"
+NOW = "select extract(epoch from clock_timestamp())"
 
 # No locks are needed: a final row never changes. One janitor works at a time, so that two do
 # not wait for each other's rows.

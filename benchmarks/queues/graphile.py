@@ -9,7 +9,7 @@ from benchmarks.queues import SqlQueue
 
 FOLDER_VARIABLE = "GRAPHILE_WORKER"
 WORKER = str(Path(__file__).with_name("graphile.mjs"))
-SUBMIT = "select graphile_worker.add_job('quick', '{}')"
+SUBMIT = """select graphile_worker.add_job('quick', '{"signal": true}')"""
 FILL = """
     select count(*)
     from (
@@ -24,7 +24,7 @@ LEFT = "select count(*) from graphile_worker._private_jobs"
 
 
 class GraphileWorker(SqlQueue):
-    """It deletes its jobs, and keeps no result. Its start is not signalled."""
+    """It deletes its jobs, and keeps no result."""
 
     name = "graphile-worker"
     fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
