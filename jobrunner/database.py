@@ -29,7 +29,7 @@ WHO_AND_WHERE = "select current_user, pg_backend_pid()"
 SET_ROLE = sql.SQL("set role {}")
 # Times in another style can't be read. And before we give up a statement of a service, the
 # server does: what it has ended takes no effect later.
-READABLE_TIMES = "set datestyle = iso"
+READABLE_TIMES = "set datestyle = iso; set intervalstyle = postgres"
 STATEMENT_TIMEOUT = "set statement_timeout = '9s'"
 URL_FILE = "database_url"
 
@@ -41,6 +41,10 @@ DEFAULTS: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 4000,
 }
+
+# Whatever the database, the URL or the environment says: a text that another encoding has no
+# letter for could not be read.
+ENCODING = {"client_encoding": "utf8"}
 
 # A connection that is gone has no sqlstate: psycopg raises these two classes for it.
 Lost = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -115,7 +119,7 @@ def connect(
     """
     try:
         defaults = DEFAULTS | {"application_name": name}
-        conninfo = make_conninfo(**(defaults | conninfo_to_dict(url)))
+        conninfo = make_conninfo(**(defaults | conninfo_to_dict(url) | ENCODING))
     except psycopg.ProgrammingError:
         raise DatabaseUnavailable("DATABASE_URL is not a PostgreSQL URL") from None
     try:

@@ -69,8 +69,9 @@ class Statement:
 
 def _answer(connection: psycopg.Connection[Any]) -> PGresult:
     """Wait for the answer to what was sent, for as long as the connection waits."""
-    result: PGresult
-    [result] = connection.wait(generators.execute(connection.pgconn))
-    if result.status not in GOOD:
-        raise errors.error_from_result(result, connection.info.encoding)
-    return result
+    results = connection.wait(generators.execute(connection.pgconn))
+    # A pooler may add an error of its own to the server's last words.
+    for result in results:
+        if result.status not in GOOD:
+            raise errors.error_from_result(result, connection.info.encoding)
+    return results[-1]

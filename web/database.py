@@ -50,6 +50,11 @@ DEFAULTS: dict[str, Any] = {
     "application_name": "jobrunner web",
 }
 
+# Whatever the database, the URL or the environment says: a text that another encoding has no
+# letter for could not be written, and times in another style not be read.
+ENCODING = {"client_encoding": "utf8"}
+READABLE_TIMES = "set datestyle = iso"
+
 WHO_WHERE_AND_WHEN = """
     select
         current_user,
@@ -119,7 +124,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._role_missing = False
         self._pool = ConnectionPool(
-            make_conninfo(**(DEFAULTS | conninfo_to_dict(url))),
+            make_conninfo(**(DEFAULTS | conninfo_to_dict(url) | ENCODING)),
             connection_class=BoundedConnection,
             # Nothing is prepared before it is known whom we talk to: a pooler would lose it.
             kwargs={"autocommit": True, "prepare_threshold": None},
@@ -232,6 +237,7 @@ class Database:
                 connection.execute(ACT_AS_WEB)
             if not pooled:
                 connection.execute(STATEMENT_TIMEOUT)
+                connection.execute(READABLE_TIMES)
                 connection.prepare_threshold = PREPARE_AFTER
             self._role_missing = False
         except psycopg.errors.InvalidParameterValue:
