@@ -69,7 +69,7 @@ class Statement:
 
 def _answer(connection: psycopg.Connection[Any]) -> PGresult:
     """Wait for the answer to what was sent, for as long as the connection waits."""
-    results = connection.wait(generators.execute(connection.pgconn))
+    results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
     # A pooler may add an error of its own to the server's last words.
     for result in results:
         if result.status not in GOOD:
