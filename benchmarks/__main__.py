@@ -27,6 +27,7 @@ from benchmarks import (
     steady,
     submit,
     system,
+    waits,
     webs,
 )
 from benchmarks.figures import Figures
@@ -167,6 +168,28 @@ def submits(bench: Bench) -> None:
                     bench.figures.add(f"{name}, p99", web.name, "ms", p99, web.settings)
 
 
+def batches(bench: Bench) -> None:
+    """`POST /predict/batch`, by one client."""
+    ours, name = bench.ours(), f"POST /predict/batch, {submit.BATCH_ITEMS} items"
+    for _ in range(bench.runs):
+        ours.forget()
+        with webs.Ours(ours.url).running() as port:
+            submit.measure(port, 1, 20, submit.BATCH)  # a warm-up
+            _, rate = submit.measure(port, 1, 200, submit.BATCH)
+        bench.figures.add(name, ours.name, "jobs/s", rate * submit.BATCH_ITEMS)
+
+
+def waitings(bench: Bench) -> None:
+    """From the recording of an outcome to the answer of a `POST /predict?wait=20`."""
+    ours = bench.ours()
+    for _ in range(bench.runs):
+        ours.forget()
+        with webs.Ours(ours.url).running() as port, ours.running(1):
+            queues.rest()
+            seconds = waits.measure(port, LATENCY_JOBS)
+        _add_quantiles(bench, "outcome to answered wait", ours, seconds)
+
+
 def _webs(bench: Bench) -> Iterator[webs.Web]:
     celery = bench.queue(Celery)
     for kind in webs.WEBS:
@@ -178,15 +201,21 @@ def _webs(bench: Bench) -> Iterator[webs.Web]:
             yield kind(database.url, broker)
 
 
-def growths(bench: Bench) -> None:
-    """Whether this system stays as fast as the work grows."""
+def ages(bench: Bench) -> None:
+    """Whether finished jobs slow down the others."""
     ours, aged, add = bench.ours(), bench.queue(Aged), bench.figures.add
     assert isinstance(aged, Aged)
+    beside = f"drain beside {aged.finished:,} finished rows"
     for _ in range(bench.runs):
         empty, old = growth.aged(ours, aged)
-        beside = f"drain beside {aged.finished:,} finished rows"
         add(beside, aged.name, "jobs/s", old)
         add(f"{beside} ÷ drain of an empty table", aged.name, "", old / empty)
+
+
+def growths(bench: Bench) -> None:
+    """Whether this system stays as fast as the work grows."""
+    ours, add = bench.ours(), bench.figures.add
+    for _ in range(bench.runs):
         value = growth.pinned(ours)
         add("pinned horizon: last 10,000 of 200,000 ÷ the first", ours.name, "", value)
         for count in (1, 2, 4, 8):
@@ -221,6 +250,9 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "half-busy": half_busy,
     "steady": steadies,
     "submit": submits,
+    "batch": batches,
+    "wait": waitings,
+    "age": ages,
     "growth": growths,
     "statements": costs,
 }

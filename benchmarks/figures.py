@@ -1,6 +1,8 @@
 """Figures of a run: what was measured of whom, several times, and what comes of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from statistics import median
 
 
@@ -13,6 +15,8 @@ class Series:
     unit: str
     settings: str = ""
     values: list[float] = field(default_factory=list)
+    # The day, as ISO 8601 writes it.
+    measured: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
 
     @property
     def median(self) -> float:
@@ -28,8 +32,8 @@ class Series:
 class Figures:
     """All series, in the order in which they began."""
 
-    def __init__(self) -> None:
-        self.series: list[Series] = []
+    def __init__(self, series: Iterable[Series] = ()) -> None:
+        self.series = list(series)
 
     def add(
         self, workload: str, contender: str, unit: str, value: float, settings: str = ""
@@ -48,6 +52,11 @@ class Figures:
             if (series.workload, series.contender) == (workload, contender):
                 return series
         return None
+
+    def over(self, old: "Figures") -> "Figures":
+        """These, and of the old ones the workloads that were not measured anew, in their order."""
+        order = dict.fromkeys([*old.workloads, *self.workloads])
+        return Figures(one for name in order for one in self.of(name) or old.of(name))
 
     @property
     def workloads(self) -> list[str]:

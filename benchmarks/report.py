@@ -5,7 +5,6 @@ import os
 import platform
 import re
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,20 @@ PACKAGES = (
 )  # fmt: skip
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 OURS = "jobrunner"
+DRAWN = ("drain of no-op jobs", "commit to start, idle", "POST /predict, 16 connections")
 
 
 def write(figures: Figures, folder: Path, postgres: str) -> None:
-    """Put the figures into ``folder``: into performance.md between its marks, and beside it."""
-    machine = _machine(postgres)
+    """Put the figures into ``folder``: into performance.md between its marks, and beside it.
+
+    Workloads that were not measured this time stay as they were.
+    """
+    machine, data = _machine(postgres), folder / "performance.json"
+    if data.exists():
+        old = json.loads(data.read_text())["series"]
+        figures = figures.over(Figures(Series(**series) for series in old))
     kept = {"machine": machine, "series": [asdict(series) for series in figures.series]}
-    (folder / "performance.json").write_text(json.dumps(kept, indent=1) + "\n")
+    data.write_text(json.dumps(kept, indent=1) + "\n")
     page = folder / "performance.md"
     text = "\n\n".join([BEGIN, _said(machine), *_tables(figures), END])
     old = page.read_text() if page.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
@@ -39,7 +45,6 @@ def _machine(postgres: str) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "date": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "postgresql": postgres,
@@ -50,7 +55,7 @@ def _machine(postgres: str) -> dict[str, Any]:
 def _said(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     return (
-        f"Measured on {machine['date']}: {machine['cores']} shared cores, PostgreSQL"
+        f"Measured on {machine['cores']} shared cores, PostgreSQL"
         f" {machine['postgresql']} with its default, durable settings, Python"
         f" {machine['python']}, {packages}. Medians, and in brackets the least and the most; a"
         " ratio is the median of the runs' ratios."
@@ -63,7 +68,9 @@ def _tables(figures: Figures) -> list[str]:
 
 def _table(workload: str, contenders: list[Series]) -> str:
     ours = next((series for series in contenders if series.contender == OURS), None)
-    lines = [f"**{workload}** ({contenders[0].unit}, {len(contenders[0].values)} runs)", ""]
+    first = contenders[0]
+    unit = f"{first.unit}, " if first.unit else ""
+    lines = [f"**{workload}** ({unit}{len(first.values)} runs, {first.measured})", ""]
     lines += ["| | median | jobrunner ÷ it | settings |", "|---|---|---|---|"]
     for series in contenders:
         against = "" if ours is None or series is ours else _ratio(ours, series)
@@ -78,7 +85,7 @@ def _ratio(ours: Series, theirs: Series) -> str:
 
 
 def _draw(figures: Figures, folder: Path) -> None:
-    """A picture a workload of which several contenders were measured."""
+    """A picture a workload in which we have company."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -86,7 +93,7 @@ def _draw(figures: Figures, folder: Path) -> None:
 
     for workload in figures.workloads:
         contenders = figures.of(workload)[::-1]
-        if len(contenders) < 2:
+        if not workload.startswith(DRAWN) or workload.endswith("connections, p99"):
             continue
         figure, axes = pyplot.subplots(figsize=(7, 0.5 + 0.42 * len(contenders)))
         for place, series in enumerate(contenders):

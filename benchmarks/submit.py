@@ -9,19 +9,32 @@ import re
 import selectors
 import socket
 from time import perf_counter
+from typing import Any
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
-BODY = json.dumps({"text": "This product is amazing!" * 4}).encode()
-REQUEST = (
-    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
-)
+ITEM = {"text": "This product is amazing!" * 4}
+BATCH_ITEMS = 100
+
+
+def request(path: str, fields: Any) -> bytes:
+    """Write a POST of JSON."""
+    body = json.dumps(fields).encode()
+    return (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+    )
+
+
+SINGLE = request("/predict", ITEM)
+BATCH = request("/predict/batch", {"items": [ITEM] * BATCH_ITEMS})
+WAITING = request("/predict?wait=20", ITEM)
 
 
 class Client:
     """A connection that posts as soon as it has its answer."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, sent: bytes = SINGLE) -> None:
+        self._request = sent
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answer = b""
@@ -30,7 +43,7 @@ class Client:
     def post(self) -> None:
         """Send the request."""
         self._answer, self._started = b"", perf_counter()
-        self.socket.sendall(REQUEST)
+        self.socket.sendall(self._request)
 
     @property
     def body(self) -> bytes:
@@ -47,17 +60,19 @@ class Client:
         length = LENGTH.search(head)
         if not gap or not length or len(body) < int(length[1]):
             return None
-        if not head.startswith(b"HTTP/1.1 202"):
-            raise SystemExit(f"not a 202: {head[:200]!r}")
+        if not head.startswith(b"HTTP/1.1 20"):
+            raise SystemExit(f"refused: {head[:200]!r}")
         return perf_counter() - self._started
 
 
-def measure(port: int, clients: int, requests: int) -> tuple[list[float], float]:
+def measure(
+    port: int, clients: int, requests: int, sent: bytes = SINGLE
+) -> tuple[list[float], float]:
     """Post ``requests`` times in all; give each answer's seconds and the requests a second."""
     seconds: list[float] = []
     started = perf_counter()
     with selectors.DefaultSelector() as selector:
-        for client in [Client(port) for _ in range(clients)]:
+        for client in [Client(port, sent) for _ in range(clients)]:
             selector.register(client.socket, selectors.EVENT_READ, client)
             client.post()
         while len(seconds) < requests:

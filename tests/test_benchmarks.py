@@ -101,3 +101,22 @@ def test_the_page_keeps_its_words_and_takes_the_new_figures(
     kept = json.loads((tmp_path / "performance.json").read_text())
     assert kept["machine"]["postgresql"] == "18.0"
     assert [one["values"] for one in kept["series"]] == [[20_000], [10_000]]
+
+
+def test_workloads_that_were_not_measured_again_stay_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_draw", lambda *_: None)
+    page = tmp_path / "performance.md"
+    page.write_text(f"{report.BEGIN}\n{report.END}\n")
+    for rates in ({"drain": 20_000, "submit": 300}, {"drain": 30_000, "wait": 5}):
+        figures = Figures()
+        for workload, rate in rates.items():
+            figures.add(workload, "jobrunner", "jobs/s", rate)
+        report.write(figures, tmp_path, "18.0")
+
+    kept = json.loads((tmp_path / "performance.json").read_text())["series"]
+    assert [(one["workload"], one["values"]) for one in kept] == [
+        ("drain", [30_000]), ("submit", [300]), ("wait", [5]),
+    ]  # fmt: skip
+    assert "20,000" not in page.read_text()
