@@ -22,11 +22,14 @@ SECOND_LOOK_SECONDS = 0.05
 MAX_CLAIM = 200
 # What is claimed ahead at once is to have no more than this, if it is like what came before.
 MAX_AHEAD_BYTES = 2_000_000
-# How long a job that comes before those that were claimed last may be passed over.
+# How often to look from the front in any case.
 FRONT_SECONDS = 1.5
-# The pause after a look is so many times as long, but no longer than that; and there is none
-# after a look that is no burden.
+# The pause after a look is so many times as long; but a job that comes before those that were
+# claimed last is passed over for two seconds at most, if the look itself does not take longer.
 PAUSE_FACTOR = 20
+PASSED_OVER_SECONDS = 1.9
+LEAST_PAUSE_SECONDS = 1.0
+# There is no pause after a look that is no burden.
 NO_BURDEN_SECONDS = 0.005
 # How long the transaction of a submit may take without its job being passed over at first.
 COMMIT_SECONDS = 60.0
@@ -51,7 +54,8 @@ class Seldom:
     def began(self, at: float) -> None:
         """Note that it has just been done, since that time of the monotonic clock."""
         took = monotonic() - at
-        pause = min(FRONT_SECONDS, took * PAUSE_FACTOR) if took > NO_BURDEN_SECONDS else 0.0
+        longest = max(LEAST_PAUSE_SECONDS, PASSED_OVER_SECONDS - took)
+        pause = min(longest, took * PAUSE_FACTOR) if took > NO_BURDEN_SECONDS else 0.0
         self.not_before = monotonic() + pause
 
 

@@ -4,9 +4,8 @@
 and to hold the advisory lock that shows that the runner lives.
 
 That a job was submitted is heard on the connection that is to claim it: to pass the news on
-wakes the session up on the server, and the claim that comes at once finds it awake. That
-saves a third of the time from the commit to the start of a job. Through a pooler nothing is
-heard, so there the listener does it.
+wakes the session up on the server, and the claim that comes at once finds it awake. Through a
+pooler nothing is heard, so there the listener does it.
 """
 
 import random
