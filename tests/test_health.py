@@ -144,4 +144,7 @@ def test_no_answer_is_kept_or_taken_for_another_type(path: str, client: FlaskCli
     response = client.get(path)
 
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert response.headers["X-Frame-Options"] == "DENY"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
     assert {"no-store", "no-cache"} & set(response.headers["Cache-Control"].split(", "))

@@ -13,7 +13,7 @@ import pytest
 from helpers import Jobs, wait_for
 from web.database import KEEP_SECONDS, TRUST_SECONDS, BoundedConnection, Database
 from web.errors import DatabaseUnavailable
-from web.inserts import Entry, Inserts, Row
+from web.inserts import Entry, Inserts, NewJob
 
 REFUSED = 101  # as a priority, by the database
 
@@ -53,12 +53,12 @@ def held(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
         connection.rollback()
 
 
-def row(text: str, priority: int = 0) -> Row:
-    return Row("sentiment", text, priority, 3)
+def row(text: str, priority: int = 0) -> NewJob:
+    return NewJob("sentiment", text, priority, 3)
 
 
 def submit_while_held(
-    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], rows: list[Row]
+    inserts: Inserts, threads: ThreadPoolExecutor, held: psycopg.Connection[Any], rows: list[NewJob]
 ) -> list[Future[UUID]]:
     """Let one insert be under way while those of the rows come in; then let go."""
     held.execute("lock table job in share mode")
@@ -72,7 +72,7 @@ def submit_while_held(
 
 
 def test_a_lone_insert_is_committed_when_its_id_is_there(inserts: Inserts, jobs: Jobs) -> None:
-    job_id = inserts.insert(Row("sentiment", "I love it", 7, 5))
+    job_id = inserts.insert(NewJob("sentiment", "I love it", 7, 5))
 
     found = jobs.get(job_id)
     assert found["input"] == {"text": "I love it"}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 import pytest
@@ -11,7 +12,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from helpers import ERROR, POSITIVE, Jobs
-from web_server import add_crew
+from web import create_app
+from web_server import add_crew, web_settings
 
 Read = Callable[[object], dict[str, Any]]
 
@@ -206,6 +208,30 @@ def test_there_is_no_estimate_where_nobody_can_tell(
     assert read(jobs.add())["queue"]["eta_seconds"] is None
 
 
+def test_a_job_that_is_known_is_not_sent_again(client: FlaskClient, jobs: Jobs) -> None:
+    job_id = jobs.add()
+    first = client.get(f"/jobs/{job_id}")
+    known = {"If-None-Match": first.headers["ETag"]}
+
+    again = client.get(f"/jobs/{job_id}", headers=known)
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert first.headers["Cache-Control"] == "private, no-cache"
+
+    jobs.start(job_id)
+    changed = client.get(f"/jobs/{job_id}", headers=known)
+    assert (changed.status_code, changed.get_json()["status"]) == (200, "processing")
+
+
+def test_a_final_job_may_be_kept_for_long_by_its_client_alone(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    response = client.get(f"/jobs/{jobs.add(status='completed')}")
+
+    directives = set(response.headers["Cache-Control"].split(", "))
+    assert {"private", "immutable"} < directives
+
+
 def test_jobs_are_listed_newest_first(client: FlaskClient, jobs: Jobs) -> None:
     added = [str(jobs.add()) for _ in range(3)]
 
@@ -271,6 +297,56 @@ def test_a_status_is_listed_alone_on_all_its_pages(
     assert second["next"] is None
 
 
+def test_a_cursor_that_was_tampered_with_is_refused(client: FlaskClient, jobs: Jobs) -> None:
+    jobs.add_many(2)
+    cursor = client.get("/jobs?limit=1").get_json()["next"].partition("cursor=")[2]
+    other = "B" if cursor[0] == "A" else "A"
+
+    assert client.get(f"/jobs?cursor={cursor}").status_code == 200
+    assert client.get(f"/jobs?cursor={other}{cursor[1:]}").status_code == 422
+
+
+def test_a_cursor_is_good_for_every_process_and_after_a_restart(
+    client: FlaskClient, jobs: Jobs, web_url: str
+) -> None:
+    added = jobs.add_many(2)
+    address = client.get("/jobs?limit=1").get_json()["next"]
+    other = create_app(web_settings(web_url))
+
+    assert ids(other.test_client().get(address)) == [added[0]]
+    other.extensions["database"].close()
+
+
+def test_jobs_of_a_model_or_a_batch_are_listed_alone(client: FlaskClient, jobs: Jobs) -> None:
+    jobs.db.execute("insert into model (name) values ('other')")
+    other = [jobs.add(model="other") for _ in range(3)]
+    jobs.add()
+    batch = client.post("/predict/batch", json={"items": [{"text": "a"}, {"text": "b"}]}).get_json()
+
+    first = client.get("/jobs?model=other&limit=2").get_json()
+    second = client.get(first["next"]).get_json()
+    of_batch = client.get(f"/jobs?batch_id={batch['batch_id']}")
+
+    assert [job["job_id"] for job in first["jobs"] + second["jobs"]] == other[::-1]
+    assert set(ids(of_batch)) == set(batch["job_ids"])
+    assert ids(client.get(f"/jobs?batch_id={batch['batch_id']}&model=other")) == []
+
+
+def test_jobs_of_a_time_are_listed_alone(client: FlaskClient, jobs: Jobs) -> None:
+    added = jobs.add_many(5)
+    times = [jobs.get(job_id)["created_at"].isoformat() for job_id in added]
+    query = urlencode({"created_after": times[0], "created_before": times[4]})
+
+    assert ids(client.get(f"/jobs?{query}")) == added[3:0:-1]
+    assert ids(client.get(f"/jobs?created_after={times[3]}")) == added[4:]
+    assert ids(client.get("/jobs?created_after=2999-01-01T00:00:00Z")) == []
+    assert ids(client.get("/jobs?created_before=0001-01-01T00:00%2B14:00")) == []
+    assert ids(client.get("/jobs?created_after=9999-12-31T23:59:59.999999-14:00")) == []
+    assert len(ids(client.get("/jobs?created_before=9999-12-31T23:59:59Z"))) == 5
+    pages = client.get(f"/jobs?{query}&limit=1").get_json()
+    assert ids(client.get(pages["next"])) == [added[2]]
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -288,7 +364,16 @@ def test_a_status_is_listed_alone_on_all_its_pages(
         ("cursor=", "cursor"),
         ("cursor=abc", "cursor"),
         ("cursor=" + "!" * 22, "cursor"),
-        ("cursor=" + "A" * 23, "cursor"),
+        ("cursor=" + "A" * 33, "cursor"),
+        ("cursor=" + "A" * 32, "cursor"),
+        ("model=", "model"),
+        ("model=%00", "model"),
+        ("batch_id=x", "batch_id"),
+        ("batch_id=" + UNKNOWN.replace("-", ""), "batch_id"),
+        ("created_after=yesterday", "created_after"),
+        ("created_after=2026-01-31T12:00:00", "created_after"),
+        ("created_after=2026-02-31T12:00:00Z", "created_after"),
+        ("created_before=1769860800", "created_before"),
         ("page=2", "page"),
         ("%00=2", "\0"),
     ],

@@ -78,6 +78,32 @@ def test_the_example_of_a_submission_is_accepted_when_it_is_sent(
     assert errors_of(response.get_json(), component("Accepted"), document) == []
 
 
+def test_the_example_of_a_batch_is_accepted_when_it_is_sent(
+    client: FlaskClient, document: Json
+) -> None:
+    example = document["components"]["schemas"]["BatchSubmission"]["examples"][0]
+
+    accepted = client.post("/predict/batch", json=example)
+    batch = client.get(accepted.headers["Location"])
+
+    assert accepted.status_code == 202
+    assert errors_of(accepted.get_json(), component("AcceptedBatch"), document) == []
+    assert errors_of(batch.get_json(), component("Batch"), document) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/models", "ModelList"), ("/runners", "RunnerList"), ("/stats", "Stats")],
+)
+def test_the_overviews_are_as_described(
+    path: str, name: str, client: FlaskClient, document: Json, jobs: Jobs
+) -> None:
+    add_crew(jobs, workers=2, seconds=5)
+    jobs.add()
+
+    assert errors_of(client.get(path).get_json(), component(name), document) == []
+
+
 @pytest.mark.parametrize(
     "body",
     [{}, {"text": ""}, {"text": " "}, {"text": 5}, {"text": "x", "more": 1}, {"text": "x" * 10_001},

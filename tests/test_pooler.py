@@ -5,6 +5,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit, urlunsplit
@@ -137,6 +138,22 @@ def test_the_web_works_through_a_pooler(
     assert {status for status, _ in answers} == {202}
     assert jobs.count("pending") == 30
     assert web.get(f"/jobs/{answers[0][1]['job_id']}")[0] == 200
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_who_waits_is_answered_though_nothing_is_heard_through_a_pooler(
+    services: System, web_url: str, pooler_port: int, jobs: Jobs, direct: bool
+) -> None:
+    more = {"JOBRUNNER_LISTEN_URL": web_url} if direct else {}
+    web = services.web(pooled_url(web_url, pooler_port), **more)
+    job_id = web.submit("good")[1]["job_id"]
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(web.get, f"/jobs/{job_id}?wait=10")
+        jobs.start(job_id)
+        jobs.finish(job_id)
+
+        assert waiting.result()[1]["status"] == "completed"
 
 
 def test_no_setting_is_left_in_a_session_of_the_pooler(pooled_runner_url: str) -> None:

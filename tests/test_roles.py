@@ -143,7 +143,7 @@ def test_somebody_mightier_is_held_to_the_role_as_well(
 
 SUBMITTED = {
     "model", "input", "priority", "max_attempts",
-    "idempotency_key", "input_hash", "batch_id", "retry_of", "client_id",
+    "idempotency_key", "input_hash", "batch_id", "batch_position", "retry_of", "client_id",
 }  # fmt: skip
 
 MOVED = {
@@ -156,7 +156,7 @@ WRITE = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 READABLE = ["job", "cancel_request", "runner", "model", "migration", *VIEWS]
 
 MAY: dict[str, dict[str, set[str]]] = {
-    "job_web": dict.fromkeys(READABLE, READ),
+    "job_web": dict.fromkeys([*READABLE, "secret"], READ),
     "job_runner": dict.fromkeys(READABLE, READ) | {"runner": WRITE, "model": READ | {"INSERT"}},
     "job_janitor": dict.fromkeys(READABLE, READ) | {"job": READ | {"DELETE"}},
     "public": {},
@@ -313,7 +313,7 @@ def test_the_janitor_can_not_delete_an_unfinished_job(cleaner: Db, jobs: Jobs, s
 # What is refused.
 
 FIXED = ["id", "model", "input", "priority", "created_at", "max_attempts"]
-KEYS = ["idempotency_key", "input_hash", "batch_id", "retry_of", "client_id"]
+KEYS = ["idempotency_key", "input_hash", "batch_id", "batch_position", "retry_of", "client_id"]
 
 VALUES = {
     "id": "gen_random_uuid()",

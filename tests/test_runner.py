@@ -45,6 +45,30 @@ def test_a_job_goes_from_post_to_result(
     assert (job["status"], job["attempt"], job["error"]) == ("completed", 1, None)
 
 
+def test_the_estimate_of_a_steady_queue_is_true_within_a_factor_of_two(
+    services: System, web_url: str, jobs: Jobs
+) -> None:
+    services.runner("--workers", "2", MOCK_DELAY_SECONDS=0.2)
+    web = services.web(web_url)
+    jobs.add_many(4)
+    all_completed(jobs, 4)
+    known = "select from runner where inference_seconds is not null"
+    wait_for(lambda: jobs.db.execute(known).rowcount, "it is known how long a job takes")
+
+    last = jobs.add_many(40)[-1]
+
+    def estimate() -> float | None:
+        queue_now = web.get(f"/jobs/{last}")[1]["queue"]
+        return queue_now and queue_now["eta_seconds"]
+
+    wait_for(lambda: estimate() is not None, "there is an estimate")
+    expected, began = estimate(), monotonic()
+    assert expected is not None
+    assert web.get(f"/jobs/{last}?wait=30")[1]["status"] == "completed"
+    taken = monotonic() - began
+    assert taken / 2 < expected < taken * 2, (expected, taken)
+
+
 def test_a_sleeping_runner_is_woken_by_an_insert_by_hand(services: System, jobs: Jobs) -> None:
     # So rare a poll that only the notification can explain a quick start.
     services.runner(MOCK_DELAY_SECONDS=0, JOBRUNNER_POLL_SECONDS=60)

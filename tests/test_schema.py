@@ -114,6 +114,7 @@ def test_a_row_inserted_by_hand_is_a_pending_job(db: Db, jobs: Jobs) -> None:
         "idempotency_key": None,
         "input_hash": None,
         "batch_id": None,
+        "batch_position": None,
         "retry_of": None,
         "client_id": None,
     }
@@ -270,6 +271,7 @@ CHANGES: Row = {
     "idempotency_key": "key",
     "input_hash": b"hash",
     "batch_id": UUID(int=7),
+    "batch_position": 7,
     "retry_of": UUID(int=7),
     "client_id": "client",
 }

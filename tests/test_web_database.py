@@ -172,7 +172,9 @@ def test_a_503_for_want_of_a_lock_is_not_committed_later(app: Flask, jobs: Jobs)
     assert jobs.count() == 1
 
 
-def test_nothing_but_a_time_limit_is_left_in_a_session(web_url: str, jobs: Jobs) -> None:
+def test_nothing_but_a_time_limit_and_a_style_of_times_is_left_in_a_session(
+    web_url: str, jobs: Jobs
+) -> None:
     web = Database(web_url)
 
     with web.connection() as connection:
@@ -184,7 +186,7 @@ def test_nothing_but_a_time_limit_is_left_in_a_session(web_url: str, jobs: Jobs)
     web.close()
 
     assert prepared == (0,)
-    assert settings == [("statement_timeout",)]
+    assert {name for (name,) in settings} == {"DateStyle", "statement_timeout"}
 
 
 @pytest.mark.process

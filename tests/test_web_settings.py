@@ -20,6 +20,7 @@ def test_everything_but_the_database_has_a_default() -> None:
     assert (found.host, found.port) == ("127.0.0.1", 8000)
     assert (found.processes, found.threads) == (2, 128)
     assert (found.max_attempts, found.max_pending) == (3, 100_000)
+    assert (found.listen_url, found.most_waiting) == (None, 96)
 
 
 def test_each_setting_is_read_from_its_variable() -> None:
@@ -32,11 +33,13 @@ def test_each_setting_is_read_from_its_variable() -> None:
             "WEB_THREADS": "16",
             "JOBRUNNER_MAX_ATTEMPTS": "5",
             "JOBRUNNER_MAX_PENDING": "10",
+            "JOBRUNNER_LISTEN_URL": f"{URL}2",
         }
     )
 
     assert (found.host, found.port, found.processes, found.threads) == ("::", 80, 4, 16)
     assert (found.max_attempts, found.max_pending) == (5, 10)
+    assert (found.listen_url, found.most_waiting) == (f"{URL}2", 12)
 
 
 def test_a_variable_that_is_empty_counts_as_unset() -> None:

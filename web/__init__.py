@@ -7,11 +7,34 @@ from flask import Flask, Response, redirect, request
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from web import cancel, docs, health, jobs, pages, predict, problems, settings
+from web import (
+    batches,
+    cancel,
+    docs,
+    events,
+    health,
+    jobs,
+    overview,
+    pages,
+    predict,
+    problems,
+    retry,
+    settings,
+)
 from web.backlog import Backlog
+from web.changes import Changes
+from web.cursors import Cursors
 from web.database import Database
 from web.inserts import Inserts
 from web.settings import Settings
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 def create_app(given: Settings | None = None) -> Flask:
@@ -27,8 +50,10 @@ def create_app(given: Settings | None = None) -> Flask:
     app.extensions["database"] = database
     app.extensions["backlog"] = Backlog(database, found.max_pending)
     app.extensions["inserts"] = Inserts(database)
+    app.extensions["cursors"] = Cursors(database)
+    app.extensions["changes"] = Changes(found.listen_url or found.database_url, found.most_waiting)
     problems.register(app)
-    for module in (predict, jobs, cancel, pages, health, docs):
+    for module in (predict, batches, jobs, events, cancel, retry, pages, overview, health, docs):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/", "index", index)
     app.before_request(refuse_empty_segment)
@@ -55,6 +80,6 @@ def harden(response: Response) -> Response:
     if request.method == "OPTIONS" and not response.data:
         response.status_code = 204
         del response.headers["Content-Type"]
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     return response

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 from uuid import UUID
 
-from flask import Response
+from flask import Response, request
 from pydantic import BaseModel
 
 UNKNOWN_SECONDS = 2
@@ -22,6 +22,16 @@ def answer(
 ) -> Response:
     """Make a response of a model, or of anything that is JSON."""
     return Response(ENCODER.encode(body), status=status, headers=headers, mimetype=mimetype)
+
+
+def conditional(response: Response) -> Response:
+    """Give an answer its ETag, and 304 without a body where the client has it already.
+
+    :source: RFC 9110, section 13.1.2.
+    """
+    response.add_etag()
+    response.make_conditional(request)
+    return response
 
 
 def plain(value: object) -> Any:

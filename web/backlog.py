@@ -1,7 +1,8 @@
-"""The queue as it stood at most a second ago: what is waiting, and who works at it.
+"""The queue as it stood a moment ago: what is waiting, and who works at it.
 
 One copy a process, so that a POST costs one statement. It tells which models there are,
-whether the queue is full, and when a new job should be done.
+whether the queue is full, and when a new job should be done. It is a second old at most,
+or twenty times as old as it takes to make: to count a long queue takes long.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from web.database import Database
 from web.errors import DatabaseUnavailable
 
 FRESH_SECONDS = 1.0
+FRESH_FACTOR = 20
+MAX_FRESH_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 
 # Counted no further than needed to see that the queue is full.
@@ -78,6 +81,7 @@ class Snapshot:
     pending: Mapping[str, int]
     crews: Mapping[str, Crew]
     taken_at: float = field(default_factory=monotonic)
+    fresh_seconds: float = FRESH_SECONDS
 
     @property
     def depth(self) -> int:
@@ -87,7 +91,7 @@ class Snapshot:
     @property
     def fresh(self) -> bool:
         """Whether it is new enough to be relied on."""
-        return monotonic() < self.taken_at + FRESH_SECONDS
+        return monotonic() < self.taken_at + self.fresh_seconds
 
     def crew(self, model: str) -> Crew:
         """Who serves the model; nobody, where it is unknown."""
@@ -133,12 +137,14 @@ class Backlog:
     def _look(self) -> Snapshot:
         if self._snapshot and self._snapshot.fresh:
             return self._snapshot
+        began = monotonic()
         with self._database.connection() as connection:
             limit = {"limit": self._max_pending}
             pending = dict(connection.execute(COUNT_PENDING, limit).fetchall())
             crews = connection.execute(READ_CREWS).fetchall()
         named = {name: Crew(workers, seconds) for name, workers, seconds in crews}
-        self._snapshot = Snapshot(pending, named)
+        fresh = min(max(FRESH_SECONDS, FRESH_FACTOR * (monotonic() - began)), MAX_FRESH_SECONDS)
+        self._snapshot = Snapshot(pending, named, fresh_seconds=fresh)
         return self._snapshot
 
 

@@ -17,3 +17,8 @@ def remaining() -> float:
     if "database_until" not in g:
         g.database_until = monotonic() + REQUEST_SECONDS
     return max(0.0, float(g.database_until - monotonic()))
+
+
+def renew() -> None:
+    """Begin anew: the request has waited for something else meanwhile."""
+    g.pop("database_until", None)

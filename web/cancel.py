@@ -5,7 +5,8 @@ from uuid import UUID
 from flask import Blueprint, Response
 
 from web import database
-from web.jobs import answer_job, parse_id, read
+from web.jobs import answer_job
+from web.rows import parse_id, read
 
 blueprint = Blueprint("cancel", __name__)
 

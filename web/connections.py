@@ -71,6 +71,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         loads.clear(self.age)
         if not self.alive:
+            # Who waits would hold up the end.
+            self.wsgi.extensions["changes"].close()
             self._close_listeners()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:

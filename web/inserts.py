@@ -63,7 +63,7 @@ INSERT_JOBS = """
 """
 
 
-class Row(NamedTuple):
+class NewJob(NamedTuple):
     """What a client may set of a job. Jobs of equal rows differ in nothing but their id."""
 
     model: str
@@ -75,7 +75,7 @@ class Row(NamedTuple):
 class Entry:
     """A row on its way, and what became of it."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: NewJob) -> None:
         self.row = row
         self.id: UUID | None = None
         self.error: Exception | None = None
@@ -101,7 +101,7 @@ class Inserts:
         self._waiting: list[Entry] = []
         self._busy = False
 
-    def insert(self, row: Row) -> UUID:
+    def insert(self, row: NewJob) -> UUID:
         """Insert a pending job; when this returns its id, the job is committed.
 
         :raises DatabaseUnavailable: when it may not be.
@@ -173,11 +173,11 @@ class Inserts:
         if len(part) == 1:
             [[part[0].id]] = self._execute(INSERT_JOB, part[0].row._asdict())
             return
-        # One text, since psycopg takes 6 µs to write an element of an array.
+        # One text, since psycopg takes long to write the elements of an array.
         rows = json.dumps([entry.row._asdict() for entry in part])
-        ids: dict[Row, list[UUID]] = defaultdict(list)
+        ids: dict[NewJob, list[UUID]] = defaultdict(list)
         for job_id, *fields in self._execute(INSERT_JOBS, {"rows": rows}):
-            ids[Row(*fields)].append(job_id)
+            ids[NewJob(*fields)].append(job_id)
         for entry in part:
             entry.id = ids[entry.row].pop()
 

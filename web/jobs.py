@@ -1,42 +1,19 @@
 """``GET /jobs/<id>``: a job as it stands."""
 
-from typing import Any
-from uuid import UUID
+from collections.abc import Mapping
 
 from flask import Blueprint, Response
-from psycopg.rows import dict_row
-from werkzeug.exceptions import NotFound
 
-from web import backlog, database
-from web.answers import answer, retry_after
+from web import backlog, database, waiting
+from web.answers import answer, conditional, retry_after
+from web.rows import Row, parse_id, read
 from web.schemas import Job, Place
 
 blueprint = Blueprint("jobs", __name__)
 
 POSITIONS = 1000
-
-# Times are compared here, by the database's clock alone.
-READ_JOB = """
-    select
-        id as job_id,
-        status,
-        result,
-        error,
-        errors,
-        model,
-        priority,
-        attempt,
-        created_at,
-        started_at,
-        finished_at,
-        retry_of,
-        batch_id,
-        run_at,
-        extract(epoch from run_at - now())::float8 as due_in,
-        extract(epoch from now() - started_at)::float8 as running_for
-    from job
-    where id = %(job_id)s
-"""
+# What is final never changes again.
+FINAL = "private, max-age=86400, immutable"
 
 # In the order of the claim, on job_unfinished_idx.
 COUNT_AHEAD = """
@@ -56,35 +33,30 @@ COUNT_AHEAD = """
 
 @blueprint.get("/jobs/<job_id>")
 def show(job_id: str) -> Response:
-    """Show a job."""
-    return answer_job(read(parse_id(job_id)))
+    """Show a job, once it is final where the client waits for that."""
+    wait = waiting.wanted()
+    row = waiting.until_final(read(parse_id(job_id)), wait.seconds)
+    kept = {"Cache-Control": FINAL} if row["finished_at"] is not None else {}
+    return conditional(answer_job(row, headers=wait.headers | kept))
 
 
-def answer_job(row: dict[str, Any], status: int = 200) -> Response:
+def answer_job(row: Row, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Write a job; until it is final, ``Retry-After`` says when to look again."""
-    place = place_of(row) if row["status"] == "pending" else None
-    headers = {"Cache-Control": "private, no-cache"}
+    job = shown(row)
+    headers = {"Cache-Control": "private, no-cache", **(headers or {})}
     if row["finished_at"] is None:
-        headers["Retry-After"] = retry_after(place.eta_seconds if place else remaining(row))
-    return answer(Job.model_construct(**row, queue=place), status, headers)
+        seconds = job.queue.eta_seconds if job.queue else remaining(row)
+        headers["Retry-After"] = retry_after(seconds)
+    return answer(job, status, headers)
 
 
-def read(job_id: UUID) -> dict[str, Any]:
-    """Read a job by column.
-
-    :raises NotFound: when there is none.
-    """
-    with (
-        database.get().connection() as connection,
-        connection.cursor(row_factory=dict_row) as cursor,
-    ):
-        row = cursor.execute(READ_JOB, {"job_id": job_id}).fetchone()
-    if row is None:
-        raise no_such_job()
-    return row
+def shown(row: Row, placed: bool = True) -> Job:
+    """Make of a row what clients see, with its place in the queue while it is pending."""
+    place = place_of(row) if placed and row["status"] == "pending" else None
+    return Job.model_construct(**row, queue=place)
 
 
-def place_of(row: dict[str, Any]) -> Place:
+def place_of(row: Row) -> Place:
     """Count who is ahead of a pending job, and estimate when it is done."""
     with database.get().connection() as connection:
         counted = connection.execute(COUNT_AHEAD, row | {"limit": POSITIONS}).fetchone()
@@ -94,26 +66,7 @@ def place_of(row: dict[str, Any]) -> Place:
     return Place(position=position, at_least=position == POSITIONS, eta_seconds=eta)
 
 
-def remaining(row: dict[str, Any]) -> float | None:
+def remaining(row: Row) -> float | None:
     """Seconds that a job in work should still take; None where nobody can tell."""
     seconds = backlog.get().now().crew(row["model"]).seconds
     return None if seconds is None else seconds - row["running_for"]
-
-
-def parse_id(text: str) -> UUID:
-    """Read an id as it was given out.
-
-    :raises NotFound: when it can't be one.
-    """
-    try:
-        job_id = UUID(text)
-    except ValueError:
-        raise no_such_job() from None
-    if str(job_id) != text.lower():
-        raise no_such_job()
-    return job_id
-
-
-def no_such_job() -> NotFound:
-    """Make the answer to an id that is not there."""
-    return NotFound("There is no such job.")

@@ -8,20 +8,39 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from web.problems import MEDIA_TYPE
-from web.schemas import Accepted, Health, Job, JobPage, Problem, Status, Submission
+from web.schemas import (
+    Accepted,
+    AcceptedBatch,
+    Batch,
+    BatchSubmission,
+    Health,
+    Job,
+    JobPage,
+    ModelList,
+    Problem,
+    RunnerList,
+    Stats,
+    Status,
+    Submission,
+)
 
 Json = dict[str, Any]
 
-MODELS: list[type[BaseModel]] = [Accepted, Health, Job, JobPage, Problem, Submission]
+MODELS: list[type[BaseModel]] = [
+    Accepted, AcceptedBatch, Batch, BatchSubmission, Health, Job, JobPage, ModelList, Problem,
+    RunnerList, Stats, Submission,
+]  # fmt: skip
 
 DESCRIPTION = """Asynchronous ML inference. `POST /predict` takes a text and answers at once
 with the id of a job; `GET /jobs/{job_id}` shows the job, with its result once it is `completed`.
 A 202 means that the job is committed to disk. Every error is a problem of RFC 9457."""
 
 PROBLEMS = {
-    400: "The body is not strict JSON: malformed, not UTF-8, NaN, a field twice, nested deeply.",
-    404: "There is no such job.",
+    400: "The body is not strict JSON (malformed, not UTF-8, NaN, a field twice, nested deeply),"
+    " or a header is not valid.",
+    404: "There is no such job or batch.",
     408: "The body did not arrive in time.",
+    409: "The job has not failed.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not `application/json`.",
     422: "Some fields are not valid; `errors` names each.",
@@ -31,12 +50,58 @@ PROBLEMS = {
 
 LIMIT = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}
 STATUS = {"type": "string", "enum": list(get_args(Status))}
-CURSOR = {"type": "string"}
-JOB_ID = {
-    "name": "job_id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "format": "uuid"},
+CURSOR = {"type": "string", "pattern": "^[A-Za-z0-9_-]{32}$"}
+MODEL = {"type": "string", "pattern": r"^[^\u0000]+$"}
+TIME = {"type": "string", "format": "date-time"}
+# What is said of each event.
+EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Names the state of the job."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
+    },
+}
+SECONDS = {"type": "number", "minimum": 0, "maximum": 30, "default": 0}
+KEY = {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+
+
+def _path(name: str) -> Json:
+    schema = {"type": "string", "format": "uuid"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _in_header(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+JOB_ID, BATCH_ID = _path("job_id"), _path("batch_id")
+WAIT = [
+    _query("wait", "Answer when the job is final, but after so many seconds anyway.", SECONDS),
+    _in_header("Prefer", "`wait=20` does the same (RFC 7240).", {"type": "string"}),
+]
+IDEMPOTENCY_KEY = _in_header(
+    "Idempotency-Key",
+    "Makes it safe to repeat: the same key with the same body gives what it gave before, for as"
+    " long as the job is there.",
+    KEY,
+)
+NONE_MATCH = _in_header("If-None-Match", "The `ETag` of what is known.", {"type": "string"})
+LAST_EVENT = _in_header("Last-Event-ID", "The `id` of the last event seen.", {"type": "string"})
+
+
+APPLIED = {
+    "Preference-Applied": {
+        "description": "Says that `Prefer: wait` was followed.",
+        "schema": {"type": "string"},
+    }
 }
 
 
@@ -54,13 +119,21 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [
             {"name": "jobs", "description": "Submit texts and read what became of them."},
+            {"name": "overview", "description": "How the service stands."},
             {"name": "health", "description": "For those who run the service."},
         ],
         "paths": {
             "/predict": {"post": predict()},
+            "/predict/batch": {"post": predict_batch()},
+            "/batches/{batch_id}": {"get": show_batch()},
             "/jobs": {"get": list_jobs()},
             "/jobs/{job_id}": {"get": show_job()},
+            "/jobs/{job_id}/events": {"get": stream_events()},
             "/jobs/{job_id}/cancel": {"post": cancel_job()},
+            "/jobs/{job_id}/retry": {"post": retry_job()},
+            "/models": {"get": _read("listModels", "What is served", "ModelList")},
+            "/runners": {"get": _read("listRunners", "Who works", "RunnerList")},
+            "/stats": {"get": _read("getStats", "How the queue stands", "Stats")},
             "/livez": {"get": livez()},
             "/readyz": {"get": readyz()},
         },
@@ -69,8 +142,9 @@ def document() -> Json:
 
 
 def predict() -> Json:
+    where = _header("Where to read the job.", {"type": "string"})
     headers = {
-        "Location": _header("Where to read the job.", {"type": "string"}),
+        "Location": where,
         "Retry-After": _retry_after("When the job should be done, in seconds."),
         "Link": _header("Where its events are, and where to cancel it.", {"type": "string"}),
     }
@@ -78,25 +152,95 @@ def predict() -> Json:
         "operationId": "predict",
         "tags": ["jobs"],
         "summary": "Submit a text",
-        "description": "Inserts one pending job and answers at once; the model runs later.",
+        "description": "Inserts one pending job and answers at once; the model runs later. A"
+        " client that waits gets the whole job, 200, if it is final in time.",
+        "parameters": [*WAIT, IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": _json("Submission")},
         "responses": {
+            "200": _answer("The job is final already.", "Job", {"Location": where} | APPLIED),
             "202": _answer("The job is committed.", "Accepted", headers),
             **_problems(400, 408, 413, 415, 422, 429, 503),
         },
     }
 
 
+def predict_batch() -> Json:
+    headers = {
+        "Location": _header("Where to read how far it is.", {"type": "string"}),
+        "Retry-After": _retry_after("When the last job should be done, in seconds."),
+    }
+    return {
+        "operationId": "predictBatch",
+        "tags": ["jobs"],
+        "summary": "Submit many texts, all or none",
+        "description": "A key names the whole batch.",
+        "parameters": [IDEMPOTENCY_KEY],
+        "requestBody": {"required": True, "content": _json("BatchSubmission")},
+        "responses": {
+            "202": _answer("The jobs are committed.", "AcceptedBatch", headers),
+            **_problems(400, 408, 413, 415, 422, 429, 503),
+        },
+    }
+
+
+def show_batch() -> Json:
+    return {
+        "operationId": "getBatch",
+        "tags": ["jobs"],
+        "summary": "Read how far a batch is",
+        "parameters": [BATCH_ID],
+        "responses": {
+            "200": _answer("Its jobs, counted by status.", "Batch"),
+            **_problems(404, 503),
+        },
+    }
+
+
 def show_job() -> Json:
-    headers = {"Retry-After": _retry_after("When to look again; absent once the job is final.")}
+    headers = {
+        "Retry-After": _retry_after("When to look again; absent once the job is final."),
+        "ETag": _header("Changes with the answer.", {"type": "string"}),
+    }
     return {
         "operationId": "getJob",
         "tags": ["jobs"],
         "summary": "Read a job",
+        "parameters": [JOB_ID, *WAIT, NONE_MATCH],
+        "responses": {
+            "200": _answer("The job as it stands.", "Job", headers | APPLIED),
+            "304": {"description": "It is as it was: see `If-None-Match`."},
+            **_problems(404, 422, 503),
+        },
+    }
+
+
+def stream_events() -> Json:
+    content = {"text/event-stream": {"schema": EVENT}}
+    return {
+        "operationId": "streamEvents",
+        "tags": ["jobs"],
+        "summary": "Follow a job",
+        "description": "Server-Sent Events: one a change that is seen, each with the job as JSON."
+        " The stream ends with the final state, and within a minute anyway: connect again.",
+        "parameters": [JOB_ID, LAST_EVENT],
+        "responses": {
+            "200": {"description": "The stream.", "content": content},
+            "204": {"description": "The final state was seen: see `Last-Event-ID`."},
+            **_problems(404, 503),
+        },
+    }
+
+
+def retry_job() -> Json:
+    headers = {"Location": _header("Where to read the new job.", {"type": "string"})}
+    return {
+        "operationId": "retryJob",
+        "tags": ["jobs"],
+        "summary": "Submit a failed job anew",
         "parameters": [JOB_ID],
         "responses": {
-            "200": _answer("The job as it stands.", "Job", headers),
-            **_problems(404, 503),
+            "202": _answer("The new job; `retry_of` names the old one.", "Job", headers),
+            **_problems(404, 409, 422, 429, 503),
         },
     }
 
@@ -126,12 +270,25 @@ def list_jobs() -> Json:
         "parameters": [
             _query("limit", "How many at most.", LIMIT),
             _query("status", "Only jobs in this status.", STATUS),
+            _query("model", "Only jobs of this model.", MODEL),
+            _query("batch_id", "Only jobs of this batch.", {"type": "string", "format": "uuid"}),
+            _query("created_after", "Only jobs that are younger.", TIME),
+            _query("created_before", "Only jobs that are older.", TIME),
             _query("cursor", "Where to go on: the address in `next` has it.", CURSOR),
         ],
         "responses": {
             "200": _answer("A page of jobs.", "JobPage", headers),
             **_problems(422, 503),
         },
+    }
+
+
+def _read(operation: str, summary: str, model: str) -> Json:
+    return {
+        "operationId": operation,
+        "tags": ["overview"],
+        "summary": summary,
+        "responses": {"200": _answer("As it stands.", model), **_problems(503)},
     }
 
 
@@ -198,7 +355,3 @@ def _header(description: str, schema: Json) -> Json:
 
 def _retry_after(description: str) -> Json:
     return _header(description, {"type": "integer", "minimum": 1, "maximum": 30})
-
-
-def _query(name: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "description": description, "schema": schema}

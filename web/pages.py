@@ -1,7 +1,7 @@
 """``GET /jobs``: the jobs, newest first, a page at a time."""
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -10,15 +10,23 @@ from flask import Blueprint, Response, request
 from psycopg.rows import dict_row
 from pydantic import BaseModel, BeforeValidator, Field
 
-from web import database
-from web.answers import answer
+from web import cursors, database
+from web.answers import answer, conditional
+from web.problems import Invalid
 from web.schemas import Job, JobPage, Status
 from web.validation import check_query
 
 blueprint = Blueprint("pages", __name__)
 
-# The last two conditions follow from the one before; they let the planner see that a partial
-# index will do, so that a rare status is not looked for in the whole table.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A job's id is made a moment before or after its created_at.
+SLACK_MILLISECONDS = 1000
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+# Some conditions follow from the one before; they let the planner see that a partial index
+# will do, or that ids are in the order of time, so that what is rare or old is not looked for
+# in the whole table. For that it has to know the values: it plans each time anew.
 LIST_JOBS = """
     select
         id as job_id,
@@ -37,27 +45,18 @@ LIST_JOBS = """
     from job
     where
         (%(before)s::uuid is null or id < %(before)s)
+        and (%(from_id)s::uuid is null or id >= %(from_id)s)
+        and (%(to_id)s::uuid is null or id <= %(to_id)s)
+        and (%(created_after)s::timestamptz is null or created_at > %(created_after)s)
+        and (%(created_before)s::timestamptz is null or created_at < %(created_before)s)
+        and (%(model)s::text is null or model = %(model)s)
+        and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
         and (%(status)s::text is null or status = %(status)s)
         and (coalesce(%(status)s, '') not in ('pending', 'processing') or finished_at is null)
         and (coalesce(%(status)s, '') <> 'failed' or error is not null)
     order by id desc
     limit %(limit)s
 """
-
-
-def read_cursor(cursor: str) -> UUID:
-    """Read back what ``make_cursor`` made.
-
-    :raises ValueError: when it is anything else.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_-]{22}", cursor):
-        raise ValueError("should be one that the list gave out")
-    return UUID(bytes=urlsafe_b64decode(cursor + "=="))
-
-
-def make_cursor(last: UUID) -> str:
-    """Point behind a job of the list, in a form that nobody takes for more than that."""
-    return urlsafe_b64encode(last.bytes).decode().rstrip("=")
 
 
 def read_limit(limit: str | int) -> int:
@@ -70,19 +69,69 @@ def read_limit(limit: str | int) -> int:
     return int(limit)
 
 
+def read_time(text: str | datetime) -> datetime:
+    """Read a time as RFC 3339 writes it. (A plus sign that was not escaped arrives as a blank.)
+
+    :raises ValueError: when it is none.
+    """
+    written = str(text).replace(" ", "+")
+    if not TIME.fullmatch(written):
+        raise ValueError("should be a time like 2026-01-31T12:00:00Z")
+    return datetime.fromisoformat(written)
+
+
+def read_id(text: str | UUID) -> UUID:
+    """Read an id as it was given out.
+
+    :raises ValueError: when it is none.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", str(text)):
+        raise ValueError("should be a UUID")
+    return UUID(str(text))
+
+
+Time = Annotated[datetime, BeforeValidator(read_time)]
+
+
 class PageQuery(BaseModel):
     """Which jobs are wanted."""
 
     limit: Annotated[int, BeforeValidator(read_limit)] = Field(50, ge=1, le=1000)
     status: Status | None = None
-    cursor: Annotated[UUID, BeforeValidator(read_cursor)] | None = None
+    model: str | None = Field(None, min_length=1, pattern=r"^[^\x00]+$")
+    batch_id: Annotated[UUID, BeforeValidator(read_id)] | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
+    cursor: str | None = None
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """The parameters of the statement, for one job more than a page has."""
+        return self.model_dump(exclude={"cursor", "limit"}) | {
+            "limit": self.limit + 1,
+            "before": self._cursor(),
+            "from_id": self.created_after and id_at(self.created_after, -SLACK_MILLISECONDS),
+            "to_id": self.created_before and id_at(self.created_before, SLACK_MILLISECONDS),
+        }
 
     def next_url(self, last: UUID) -> str:
         """The address of the page after this one."""
-        wanted: dict[str, Any] = {"limit": self.limit}
-        if self.status:
-            wanted["status"] = self.status
-        return "/jobs?" + urlencode(wanted | {"cursor": make_cursor(last)})
+        given = self.model_dump(mode="json", exclude_none=True)
+        return "/jobs?" + urlencode(given | {"cursor": cursors.get().write(last)})
+
+    def _cursor(self) -> UUID | None:
+        if self.cursor is None:
+            return None
+        try:
+            return cursors.get().read(self.cursor)
+        except ValueError as error:
+            raise Invalid([{"parameter": "cursor", "detail": str(error)}]) from None
+
+
+def id_at(time: datetime, plus: int) -> UUID:
+    """Give the least UUID of version 7 (RFC 9562, section 5.7) so many milliseconds later."""
+    milliseconds = (time - EPOCH) // timedelta(milliseconds=1) + plus
+    return UUID(int=min(max(0, milliseconds), 2**48 - 1) << 80)
 
 
 @blueprint.get("/jobs")
@@ -96,14 +145,13 @@ def list_jobs() -> Response:
     if len(rows) > query.limit:
         next_url = query.next_url(shown[-1].job_id)
         headers["Link"] = f'<{next_url}>; rel="next"'
-    return answer(JobPage.model_construct(jobs=shown, next=next_url), headers=headers)
+    return conditional(answer(JobPage.model_construct(jobs=shown, next=next_url), headers=headers))
 
 
 def read(query: PageQuery) -> list[dict[str, Any]]:
     """Read a page of jobs by column, and one job of the page after it."""
-    wanted = {"before": query.cursor, "status": query.status, "limit": query.limit + 1}
     with (
         database.get().connection() as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        return cursor.execute(LIST_JOBS, wanted).fetchall()
+        return cursor.execute(LIST_JOBS, query.wanted, prepare=False).fetchall()

@@ -1,30 +1,35 @@
 """``POST /predict``: takes a text and leaves a pending row."""
 
-from flask import Blueprint, Response, current_app
-from werkzeug.exceptions import TooManyRequests
+from uuid import UUID
 
-from web import backlog, inserts, json_body, logs
+from flask import Blueprint, Response
+
+from web import admission, idempotency, inserts, json_body, logs, settings, submissions, waiting
 from web.answers import answer, retry_after
-from web.inserts import Row
-from web.problems import Invalid
+from web.errors import DatabaseUnavailable
+from web.idempotency import Found, Key
+from web.inserts import NewJob
+from web.jobs import answer_job
+from web.rows import Row, read
 from web.schemas import Accepted, Submission
-from web.settings import Settings
 from web.validation import check_body
 
 blueprint = Blueprint("predict", __name__)
 
-FULL_RETRY_SECONDS = 10
-
 
 @blueprint.post("/predict")
 def predict() -> Response:
-    """Accept a text: when this answers 202, the job is committed."""
-    submission = check_body(Submission, json_body.read())
-    eta = admit(submission.model)
-    job_id = inserts.get().insert(
-        Row(submission.model, submission.text, submission.priority, settings().max_attempts)
-    )
+    """Accept a text: when this answers 202, the job is committed.
+
+    A client that waits gets the job, 200, if it is final in time.
+    """
+    submission, wait = check_body(Submission, json_body.read()), waiting.wanted()
+    key = idempotency.read_key(submission.model_dump())
+    eta = admission.admit({"/model": submission.model})
+    job_id = insert(new_job(submission), key)
     logs.info("submitted", job_id=job_id, model=submission.model)
+    if wait.seconds and (job := final(job_id, wait.seconds)):
+        return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
         "Location": f"/jobs/{job_id}",
         "Link": f'</jobs/{job_id}/events>; rel="events", </jobs/{job_id}/cancel>; rel="cancel"',
@@ -34,22 +39,23 @@ def predict() -> Response:
     return answer(accepted.model_dump(mode="json"), 202, headers)
 
 
-def admit(model: str) -> float | None:
-    """Let a job into the queue, and say in how many seconds it should be done.
-
-    :raises Invalid: when there was never such a model.
-    :raises TooManyRequests: when the queue is full.
-    """
-    queue = backlog.get()
-    snapshot = queue.now(model)
-    if model not in snapshot.crews:
-        raise Invalid([{"pointer": "/model", "detail": "is not a model that is served here"}])
-    if queue.full(snapshot):
-        raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
-    return snapshot.crew(model).eta(snapshot.pending.get(model, 0))
+def final(job_id: UUID, seconds: float) -> Row | None:
+    """Wait for a job that was accepted; None if it is not final in time, or can't be read."""
+    try:
+        row = waiting.until_final(read(job_id), seconds)
+    except DatabaseUnavailable:
+        return None
+    return row if row["finished_at"] is not None else None
 
 
-def settings() -> Settings:
-    """The settings of the current app."""
-    found: Settings = current_app.extensions["settings"]
-    return found
+def insert(job: NewJob, key: Key | None) -> UUID:
+    """Insert a job; with a key, unless that was done before."""
+    if key is None:
+        return inserts.get().insert(job)
+    return idempotency.once(key, lambda: Found(submissions.insert([job], key)[0], None)).job_id
+
+
+def new_job(submission: Submission) -> NewJob:
+    """Say what is to be inserted."""
+    attempts = settings.get().max_attempts
+    return NewJob(submission.model, submission.text, submission.priority, attempts)

@@ -10,7 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 TEXT_CHARACTERS = 10_000
 
+MAX_ITEMS = 1000
+
 JOB_ID = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
+BATCH_ID = "3f2b8c1e-5a4d-4e7f-9b6a-1c2d3e4f5a6b"
 
 Status = Literal["pending", "processing", "completed", "failed"]
 
@@ -44,12 +47,63 @@ class Submission(BaseModel):
         min_length=1,
         max_length=TEXT_CHARACTERS,
         description="The text; not only white space, and without the character NUL.",
-        json_schema_extra={"pattern": r"\S"},
+        json_schema_extra={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"},
     )
     model: str = Field("sentiment", description="The name of the model that is to answer.")
     priority: Annotated[int, BeforeValidator(read_integer)] = Field(
         0, ge=-100, le=100, description="Higher first."
     )
+
+
+class BatchSubmission(BaseModel):
+    """Many texts to be analysed, all or none."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"items": [{"text": "I love it"}, {"text": "Never again"}]}]
+        },
+    )
+
+    items: list[Submission] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class AcceptedBatch(BaseModel):
+    """The jobs are committed, in the order of the items."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"batch_id": BATCH_ID, "job_ids": [JOB_ID]}]}
+    )
+
+    batch_id: UUID
+    job_ids: list[UUID]
+
+
+class Batch(BaseModel):
+    """How many jobs of a batch are in which status."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "batch_id": BATCH_ID,
+                    "total": 3,
+                    "pending": 1,
+                    "processing": 1,
+                    "completed": 1,
+                    "failed": 0,
+                }
+            ]
+        }
+    )
+
+    batch_id: UUID
+    total: int
+    pending: int
+    processing: int
+    completed: int
+    failed: int
 
 
 class Accepted(BaseModel):
@@ -153,6 +207,65 @@ class JobPage(BaseModel):
     )
 
 
+class ModelShown(BaseModel):
+    """A model, and how its queue stands."""
+
+    model: str
+    pending: int
+    waiting_to_retry: int = Field(description="Of the pending ones, those not due yet.")
+    processing: int
+    oldest_pending_seconds: float | None = Field(description="How old the oldest pending job is.")
+    runners: int = Field(description="Live runners that serve it.")
+    workers: int
+    jobs_per_second: float = Field(description="Averaged over about a minute.")
+
+
+class ModelList(BaseModel):
+    """The models that there are."""
+
+    models: list[ModelShown]
+
+
+RunnerState = Literal["starting", "idle", "working", "stopping", "silent", "lost"]
+
+
+class RunnerShown(BaseModel):
+    """A runner, and what it has done since it started."""
+
+    runner: str
+    state: RunnerState
+    host: str
+    models: list[str]
+    workers: int
+    ready: int = Field(description="Workers that have loaded the model.")
+    busy: int = Field(description="Jobs that it holds.")
+    last_heartbeat_seconds_ago: float
+    up_seconds: float
+    completed: int
+    failed: int = Field(description="Attempts that failed.")
+    jobs_per_second: float
+    inference_seconds: float | None
+    trouble: str | None = Field(description="What is wrong with it, if anything.")
+
+
+class RunnerList(BaseModel):
+    """The runners that there are."""
+
+    runners: list[RunnerShown]
+
+
+class Stats(BaseModel):
+    """How the queue stands, over all models."""
+
+    pending: int
+    waiting_to_retry: int
+    processing: int
+    oldest_pending_seconds: float | None
+    jobs_per_second: float
+    runners: int
+    workers: int
+
+
 class Health(BaseModel):
     """All is well."""
 
@@ -166,6 +279,7 @@ class Fault(BaseModel):
         None, description="Where in the body, as a JSON Pointer (RFC 6901): there for a body."
     )
     parameter: str | None = Field(None, description="Which query parameter: there for a query.")
+    header: str | None = Field(None, description="Which header: there for a header.")
     detail: str
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import psycopg
+from flask import current_app
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,12 +33,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     database_url: DatabaseUrl = Field(alias="DATABASE_URL", repr=False)
+    listen_url: DatabaseUrl | None = Field(None, alias="JOBRUNNER_LISTEN_URL", repr=False)
     host: str = Field("127.0.0.1", alias="HOST", min_length=1)
     port: int = Field(8000, alias="PORT", ge=1, le=65535)
     processes: int = Field(2, alias="WEB_CONCURRENCY", ge=1, le=256)
     threads: int = Field(128, alias="WEB_THREADS", ge=1, le=1024)
     max_attempts: int = Field(3, alias="JOBRUNNER_MAX_ATTEMPTS", ge=1, le=100)
     max_pending: int = Field(100_000, alias="JOBRUNNER_MAX_PENDING", ge=1, le=100_000_000)
+
+    @property
+    def most_waiting(self) -> int:
+        """How many requests of a process may wait at once, so that threads are left: 96 of 128."""
+        return self.threads * 3 // 4
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -52,6 +59,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         faults = (f"{fault['loc'][0]}: {_plain(fault['msg'])}" for fault in error.errors())
         raise SettingsError("; ".join(faults)) from None
+
+
+def get() -> Settings:
+    """The settings of the current app."""
+    settings: Settings = current_app.extensions["settings"]
+    return settings
 
 
 def _plain(message: str) -> str:

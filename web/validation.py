@@ -3,6 +3,7 @@
 A fault names the field and what it should be, never the value that stood there.
 """
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ DETAILS = {
     "string_type": "should be a string",
     "string_unicode": "should not contain an unpaired surrogate",
     "int_type": "should be an integer",
+    "list_type": "should be an array",
+    "extra_forbidden": "is not known here",
 }
 
 M = TypeVar("M", bound=BaseModel)
@@ -43,7 +46,7 @@ def check_query(model: type[M], query: MultiDict[str, str]) -> M:
     """
     for name, values in query.lists():
         if len(values) > 1:
-            raise Invalid([_fault("parameter", name, "should be given once")])
+            raise Invalid([_fault("parameter", (name,), "should be given once")])
     return _check(model, query.to_dict(), "parameter")
 
 
@@ -62,12 +65,14 @@ def _check(model: type[M], fields: dict[str, Any], kind: str) -> M:
 def _unknown(model: type[BaseModel], fields: dict[str, Any], kind: str) -> Faults:
     # Not left to pydantic: a hostile body has 150,000 of them, or one that is not Unicode.
     unknown = (name for name in fields if name not in model.model_fields)
-    return [_fault(kind, name, "is not known here") for name in islice(unknown, MAX_FAULTS)]
+    return [
+        _fault(kind, (name,), DETAILS["extra_forbidden"]) for name in islice(unknown, MAX_FAULTS)
+    ]
 
 
 def _refused(error: ValidationError, kind: str) -> Faults:
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    return [_fault(kind, str(each["loc"][0]), _detail(each["type"], each["msg"])) for each in found]
+    return [_fault(kind, each["loc"], _detail(each["type"], each["msg"])) for each in found]
 
 
 def _detail(kind: str, message: str) -> str:
@@ -78,10 +83,15 @@ def _detail(kind: str, message: str) -> str:
     return words
 
 
-def _fault(kind: str, name: str, detail: str) -> dict[str, str]:
+def _fault(kind: str, place: Sequence[str | int], detail: str) -> dict[str, str]:
     """Name a field at fault, as far as its name is fit to print."""
-    printable = name[:NAME_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    names = [_printable(str(each)) for each in place]
     if kind == "pointer":
         # RFC 6901: a JSON Pointer.
-        printable = "/" + printable.replace("~", "~0").replace("/", "~1")
-    return {kind: printable, "detail": detail}
+        escaped = (name.replace("~", "~0").replace("/", "~1") for name in names)
+        return {kind: "".join(f"/{name}" for name in escaped), "detail": detail}
+    return {kind: names[0], "detail": detail}
+
+
+def _printable(name: str) -> str:
+    return name[:NAME_CHARACTERS].encode("utf-8", "replace").decode("utf-8")

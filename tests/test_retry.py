@@ -1,0 +1,42 @@
+"""POST /jobs/<id>/retry: a failed job once more, as a new one."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from helpers import Jobs
+
+UNKNOWN = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
+
+
+def test_a_failed_job_is_submitted_anew(client: FlaskClient, jobs: Jobs) -> None:
+    old = jobs.add("once more", status="failed", priority=7, max_attempts=5)
+
+    response = client.post(f"/jobs/{old}/retry")
+
+    job = response.get_json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/jobs/{job['job_id']}"
+    assert (job["status"], job["retry_of"], job["attempt"]) == ("pending", old, 0)
+    row = jobs.get(job["job_id"])
+    assert (row["input"], row["model"], row["priority"]) == (
+        {"text": "once more"}, "sentiment", 7,
+    )  # fmt: skip
+    assert row["max_attempts"] == 3
+    assert jobs.status(old) == "failed"
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed"])
+def test_a_job_that_has_not_failed_can_not_be_retried(
+    client: FlaskClient, jobs: Jobs, status: str
+) -> None:
+    response = client.post(f"/jobs/{jobs.add(status=status)}/retry")
+
+    assert response.status_code == 409
+    assert response.content_type == "application/problem+json"
+    assert status in response.get_json()["detail"]
+    assert jobs.count() == 1
+
+
+@pytest.mark.parametrize("job_id", [UNKNOWN, "x"])
+def test_a_job_that_is_not_there_can_not_be_retried(client: FlaskClient, job_id: str) -> None:
+    assert client.post(f"/jobs/{job_id}/retry").status_code == 404

@@ -1,0 +1,320 @@
+"""Waiting for a job instead of asking again and again: ?wait= and Prefer, and the stream."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPResponse
+from time import monotonic
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+
+from helpers import POSITIVE, Jobs, login_url, wait_for
+from web_server import SECONDS, Answer, WebServer
+
+Submit = Callable[..., Future[Answer]]
+Db = psycopg.Connection[Any]
+
+WATCHED = """
+    select
+    from pg_locks
+    join pg_database on pg_database.oid = pg_locks.database
+    where
+        locktype = 'advisory'
+        and mode = 'ShareLock'
+        and granted
+        and datname = current_database()
+"""
+LISTENERS = "select from pg_stat_activity where application_name = 'jobrunner web listener'"
+UNKNOWN = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(120) as threads:
+        yield threads
+
+
+@pytest.fixture
+def get(gunicorn: WebServer, threads: ThreadPoolExecutor) -> Submit:
+    """Send a GET without waiting for its answer."""
+
+    def get(path: str, **headers: str) -> Future[Answer]:
+        return threads.submit(gunicorn.send, "GET", path, None, headers)
+
+    return get
+
+
+def watched(db: Db) -> bool:
+    return db.execute(WATCHED).rowcount > 0
+
+
+class Stream:
+    """A client of a stream."""
+
+    opened: ClassVar[list["Stream"]] = []
+
+    def __init__(self, web: WebServer, path: str, **headers: str) -> None:
+        self._connection = HTTPConnection("127.0.0.1", web.port, timeout=SECONDS)
+        self._connection.request("GET", path, None, headers)
+        self.response: HTTPResponse = self._connection.getresponse()
+        self.opened.append(self)
+
+    def next(self) -> dict[str, str]:
+        """The fields of the next block; none at the end of the stream."""
+        fields = {}
+        while line := self.response.readline().decode().rstrip("\n"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        return fields
+
+    def event(self) -> Any:
+        """The next job."""
+        while fields := self.next():
+            if "data" in fields:
+                return json.loads(fields["data"])
+        return None
+
+    def close(self) -> None:
+        self.response.close()
+        self._connection.close()
+
+
+@pytest.fixture(autouse=True)
+def closed_streams() -> Iterator[None]:
+    yield
+    while Stream.opened:
+        Stream.opened.pop().close()
+
+
+def test_who_waits_is_answered_when_the_job_is_final(get: Submit, jobs: Jobs, db: Db) -> None:
+    job_id = jobs.add()
+    began = monotonic()
+    answer = get(f"/jobs/{job_id}?wait=20")
+    wait_for(lambda: watched(db), "it waits")
+
+    jobs.start(job_id)
+    jobs.finish(job_id)
+
+    job = answer.result().json
+    assert (job["status"], job["result"]) == ("completed", POSITIVE)
+    assert monotonic() < began + 10
+
+
+def test_who_has_waited_long_enough_gets_the_job_as_it_is(get: Submit, jobs: Jobs) -> None:
+    job_id = jobs.add()
+    began = monotonic()
+
+    answer = get(f"/jobs/{job_id}?wait=0.3").result()
+
+    assert (answer.status, answer.json["status"]) == (200, "pending")
+    assert answer.json["queue"]["position"] == 0
+    assert monotonic() >= began + 0.3
+
+
+def test_a_final_job_is_not_waited_for(get: Submit, jobs: Jobs) -> None:
+    job_id = jobs.add(status="failed")
+    began = monotonic()
+
+    assert get(f"/jobs/{job_id}?wait=30").result().json["status"] == "failed"
+    assert get(f"/jobs/{UNKNOWN}?wait=30").result().status == 404
+    assert monotonic() < began + 10
+
+
+@pytest.mark.parametrize("wait", ["-1", "31", "x", "", "1e2", "NaN", "30.1", "1&wait=2"])
+def test_a_wait_that_is_none_is_refused(wait: str, get: Submit, jobs: Jobs) -> None:
+    answer = get(f"/jobs/{jobs.add()}?wait={wait}").result()
+
+    assert answer.status == 422
+    assert [error["parameter"] for error in answer.json["errors"]] == ["wait"]
+
+
+@pytest.mark.parametrize("prefer", ["wait=1", "respond-async, wait=1", 'foo="a,b"; bar, WAIT="1"'])
+def test_the_wait_may_be_preferred_by_a_header(prefer: str, get: Submit, jobs: Jobs) -> None:
+    began = monotonic()
+
+    answer = get(f"/jobs/{jobs.add()}", Prefer=prefer).result()
+
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    assert answer.json["status"] == "pending"
+    assert monotonic() >= began + 1
+
+
+@pytest.mark.parametrize("prefer", ["wait=x", "await=20", "respond-async", "wait", "wait=-5"])
+def test_a_preference_that_is_not_understood_is_passed_over(
+    prefer: str, get: Submit, jobs: Jobs
+) -> None:
+    answer = get(f"/jobs/{jobs.add()}", Prefer=prefer).result()
+
+    assert answer.status == 200
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_a_post_that_waits_is_answered_with_the_whole_job(
+    gunicorn: WebServer, threads: ThreadPoolExecutor, jobs: Jobs, db: Db
+) -> None:
+    headers = {"Content-Type": "application/json", "Prefer": "wait=20"}
+    answer = threads.submit(gunicorn.send, "POST", "/predict", b'{"text": "fine"}', headers)
+    wait_for(lambda: jobs.count() and watched(db), "it waits")
+    [job_id] = [str(row[0]) for row in db.execute("select id from job")]
+
+    jobs.start(job_id)
+    jobs.finish(job_id)
+
+    done = answer.result()
+    assert (done.status, done.json["job_id"], done.json["status"]) == (200, job_id, "completed")
+    assert done.headers["Preference-Applied"] == "wait=20"
+    assert done.headers["Location"] == f"/jobs/{job_id}"
+
+
+def test_a_post_that_has_waited_in_vain_is_answered_as_ever(
+    gunicorn: WebServer, jobs: Jobs
+) -> None:
+    answer = gunicorn.send("POST", "/predict?wait=0.2", b'{"text": "fine"}')
+
+    assert answer.status == 202
+    assert set(answer.json) == {"job_id", "status"}
+    assert answer.json["status"] == "processing"
+
+
+def test_a_stream_has_an_event_a_change_and_ends_with_the_last(
+    gunicorn: WebServer, jobs: Jobs, db: Db
+) -> None:
+    job_id = jobs.add()
+    stream = Stream(gunicorn, f"/jobs/{job_id}/events")
+    assert stream.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert stream.next() == {"retry": "1000"}
+
+    first = stream.event()
+    wait_for(lambda: watched(db), "it waits")
+    jobs.start(job_id)
+    second = stream.event()
+    jobs.finish(job_id)
+    third = stream.event()
+
+    assert [job["status"] for job in (first, second, third)] == [
+        "pending", "processing", "completed",
+    ]  # fmt: skip
+    assert first["queue"]["position"] == 0
+    assert third == gunicorn.send("GET", f"/jobs/{job_id}").json
+    assert stream.event() is None
+
+
+def test_who_connects_again_is_told_only_what_he_has_not_seen(
+    gunicorn: WebServer, jobs: Jobs
+) -> None:
+    job_id = jobs.add()
+    path = f"/jobs/{job_id}/events"
+    stream = Stream(gunicorn, path)
+    stream.next()
+    seen = stream.next()["id"]
+    stream.close()
+
+    again = Stream(gunicorn, path, **{"Last-Event-ID": seen})
+    assert again.next() == {"retry": "1000"}
+    jobs.start(job_id)
+    assert again.event()["status"] == "processing"
+    jobs.finish(job_id)
+    last = again.next()
+
+    over = Stream(gunicorn, path, **{"Last-Event-ID": last["id"]})
+    assert over.response.status == 204
+    assert Stream(gunicorn, f"/jobs/{UNKNOWN}/events").response.status == 404
+
+
+def test_a_stream_of_a_final_job_is_that_one_event(gunicorn: WebServer, jobs: Jobs) -> None:
+    stream = Stream(gunicorn, f"/jobs/{jobs.add(status='failed')}/events")
+
+    assert stream.event()["status"] == "failed"
+    assert stream.event() is None
+
+
+def test_all_who_wait_share_one_connection_and_are_told_nothing_once_they_are_gone(
+    owner_url: str, jobs: Jobs, db: Db, threads: ThreadPoolExecutor
+) -> None:
+    url = login_url(owner_url, "web_login")
+    many, before = jobs.add_many(40), db.execute(LISTENERS).rowcount
+    with WebServer(url, WEB_CONCURRENCY="1") as web:
+        answers = [threads.submit(web.send, "GET", f"/jobs/{each}?wait=20") for each in many]
+        wait_for(lambda: watched(db), "they wait")
+        for each in many:
+            jobs.start(each)
+            jobs.finish(each)
+        assert {answer.result().json["status"] for answer in answers} == {"completed"}
+        assert db.execute(LISTENERS).rowcount == before + 1
+        wait_for(lambda: not watched(db), "nobody watches any more")
+
+        db.execute("listen job_changed")
+        jobs.start(jobs.add())
+        assert list(db.notifies(timeout=0.2)) == []
+
+
+def test_over_the_cap_a_wait_is_answered_at_once_and_a_stream_refused(
+    owner_url: str, jobs: Jobs, db: Db, threads: ThreadPoolExecutor
+) -> None:
+    url, job_id = login_url(owner_url, "web_login"), jobs.add()
+    with WebServer(url, WEB_CONCURRENCY="1", WEB_THREADS="4") as web:
+        streams = [Stream(web, f"/jobs/{job_id}/events") for _ in range(3)]
+        assert [stream.event()["status"] for stream in streams] == ["pending"] * 3
+
+        began = monotonic()
+        assert web.send("GET", f"/jobs/{job_id}?wait=30").json["status"] == "pending"
+        assert web.send("POST", "/predict?wait=30", b'{"text": "fine"}').status == 202
+        refused = web.send("GET", f"/jobs/{job_id}/events")
+
+        assert monotonic() < began + 10
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        assert refused.headers["Content-Type"] == "application/problem+json"
+
+
+def test_to_stop_the_web_ends_all_waits_and_streams_at_once(
+    owner_url: str, jobs: Jobs, db: Db, threads: ThreadPoolExecutor
+) -> None:
+    job_id = jobs.add()
+    with WebServer(login_url(owner_url, "web_login"), WEB_CONCURRENCY="1") as web:
+        stream = Stream(web, f"/jobs/{job_id}/events")
+        assert stream.event()
+        waiting = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=30")
+        wait_for(lambda: watched(db), "they wait")
+        began = monotonic()
+        web.process.terminate()
+
+        assert waiting.result().json["status"] == "pending"
+        assert stream.event() is None
+        assert monotonic() < began + 2
+
+
+def test_what_nobody_tells_is_found_by_polling(get: Submit, jobs: Jobs, db: Db) -> None:
+    job_id = jobs.add()
+    db.execute("alter table job disable trigger job_moves_are_told")
+    try:
+        answer = get(f"/jobs/{job_id}?wait=20")
+        wait_for(lambda: watched(db), "it waits")
+        jobs.start(job_id)
+        jobs.finish(job_id)
+
+        assert answer.result().json["status"] == "completed"
+    finally:
+        db.execute("alter table job enable trigger job_moves_are_told")
+
+
+def test_waits_outlive_a_restart_of_the_database(
+    own_server: Any, threads: ThreadPoolExecutor
+) -> None:
+    url = login_url(own_server.url, "web_login")
+    with WebServer(url, WEB_CONCURRENCY="1") as web:
+        job_id = web.predict().json["job_id"]
+        answer = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=20")
+        stream = Stream(web, f"/jobs/{job_id}/events")
+        assert stream.event()["status"] == "pending"
+        own_server.stop()
+        own_server.start()
+        with psycopg.connect(own_server.url, autocommit=True) as connection:
+            jobs = Jobs(connection)
+            jobs.start(job_id)
+            jobs.finish(job_id)
+
+            assert answer.result().json["status"] == "completed"
+            while (job := stream.event())["status"] != "completed":
+                assert job["status"] == "processing"

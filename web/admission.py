@@ -1,0 +1,34 @@
+"""Which jobs are let into the queue."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from werkzeug.exceptions import TooManyRequests
+
+from web import backlog
+from web.problems import Invalid
+
+FULL_RETRY_SECONDS = 10
+UNKNOWN_MODEL = "is not a model that is served here"
+
+
+def admit(models: Mapping[str, str]) -> float | None:
+    """Let jobs into the queue, and say in how many seconds the last of them should be done.
+
+    ``models`` says of which model each is, by where in the body that stands, as a JSON Pointer.
+
+    :raises Invalid: naming each whose model was never there.
+    :raises TooManyRequests: when the queue is full.
+    """
+    queue, wanted = backlog.get(), Counter(models.values())
+    snapshot = max((queue.now(model) for model in wanted), key=lambda each: each.taken_at)
+    unknown = [place for place, model in models.items() if model not in snapshot.crews]
+    if unknown:
+        raise Invalid([{"pointer": place, "detail": UNKNOWN_MODEL} for place in unknown])
+    if queue.full(snapshot):
+        raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
+    etas = [
+        snapshot.crew(model).eta(snapshot.pending.get(model, 0) + count - 1)
+        for model, count in wanted.items()
+    ]
+    return None if None in etas else max(eta for eta in etas if eta is not None)

@@ -1,0 +1,84 @@
+"""``POST /predict/batch``: many texts at once. ``GET /batches/<id>``: how far they are."""
+
+from uuid import UUID, uuid4
+
+from flask import Blueprint, Response
+
+from web import admission, database, idempotency, json_body, logs, submissions
+from web.answers import answer, retry_after
+from web.idempotency import Found, Key
+from web.predict import new_job
+from web.rows import no_such, parse_id
+from web.schemas import AcceptedBatch, Batch, BatchSubmission
+from web.validation import check_body
+
+blueprint = Blueprint("batches", __name__)
+
+COUNT_BATCH = """
+    select
+        count(*),
+        count(*) filter (where status = 'pending'),
+        count(*) filter (where status = 'processing'),
+        count(*) filter (where status = 'completed'),
+        count(*) filter (where status = 'failed')
+    from job
+    where batch_id = %(batch_id)s
+"""
+
+BATCH_JOBS = """
+    select id
+    from job
+    where batch_id = %(batch_id)s
+    order by batch_position
+"""
+
+
+@blueprint.post("/predict/batch")
+def predict_batch() -> Response:
+    """Accept many texts, all or none: when this answers 202, their jobs are committed."""
+    submission = check_body(BatchSubmission, json_body.read())
+    key = idempotency.read_key(submission.model_dump())
+    eta = admission.admit(
+        {f"/items/{place}/model": item.model for place, item in enumerate(submission.items)}
+    )
+    batch_id, job_ids = insert(submission, key)
+    body = AcceptedBatch(batch_id=batch_id, job_ids=job_ids)
+    headers = {"Location": f"/batches/{batch_id}", "Retry-After": retry_after(eta)}
+    return answer(body.model_dump(mode="json"), 202, headers)
+
+
+@blueprint.get("/batches/<batch_id>")
+def show_batch(batch_id: str) -> Response:
+    """Count the jobs of a batch by status."""
+    wanted = parse_id(batch_id, "batch")
+    with database.get().connection() as connection:
+        [counts] = connection.execute(COUNT_BATCH, {"batch_id": wanted}).fetchall()
+    if not counts[0]:
+        raise no_such("batch")
+    names = ("total", "pending", "processing", "completed", "failed")
+    batch = Batch(batch_id=wanted, **dict(zip(names, counts, strict=True)))
+    headers = {"Cache-Control": "private, no-cache"}
+    return answer(batch, headers=headers)
+
+
+def insert(submission: BatchSubmission, key: Key | None) -> tuple[UUID, list[UUID]]:
+    """Insert a batch; with a key, unless that was done before. Its id and those of its jobs."""
+    jobs = [new_job(item) for item in submission.items]
+    batch_id, job_ids = uuid4(), list[UUID]()
+
+    def insert_all() -> Found:
+        job_ids.extend(submissions.insert(jobs, key, batch_id))
+        logs.info("submitted_batch", batch_id=batch_id, jobs=len(job_ids))
+        return Found(job_ids[0], batch_id)
+
+    found = idempotency.once(key, insert_all) if key else insert_all()
+    if found.batch_id in (batch_id, None):
+        return batch_id, job_ids
+    return found.batch_id, jobs_of(found.batch_id)
+
+
+def jobs_of(batch_id: UUID) -> list[UUID]:
+    """The ids of a batch, in the order in which its items were given."""
+    with database.get().connection() as connection:
+        rows = connection.execute(BATCH_JOBS, {"batch_id": batch_id}).fetchall()
+    return [row[0] for row in rows]

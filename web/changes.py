@@ -1,0 +1,201 @@
+"""What becomes of the jobs that requests wait for: one thread and one connection a process.
+
+Who waits subscribes and is given each change that the thread sees. The thread is told when
+jobs have changed, and reads all that somebody waits for in one statement. A notification is
+a hint: it reads again shortly after it has begun to watch, and polls.
+"""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Condition, Lock, Thread
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from flask import current_app
+
+from web import logs
+from web.listener import Listener
+from web.rows import Row
+
+# A change that was under way when the thread began to watch is not told.
+SECOND_LOOK_SECONDS = 0.05
+POLL_SECONDS = 1.0
+# Where nothing is heard.
+DEAF_POLL_SECONDS = 0.25
+RETRY_SECONDS = 0.25
+# While nobody waits: so long it goes on watching for the next one.
+LINGER_SECONDS = 1.0
+FOREVER_SECONDS = 3600.0
+
+
+class Full(Exception):
+    """As many wait in this process as may."""
+
+
+class Watch:
+    """Somebody who waits for news of a job."""
+
+    def __init__(self, row: Row) -> None:
+        self.job_id: UUID = row["job_id"]
+        self._seen = row
+        self._news: Row | None = None
+        self.ended = False
+        self._changed = Condition()
+
+    def next(self, until: float) -> Row | None:
+        """Wait for the next change, by the monotonic clock until then; None if there is none."""
+        with self._changed:
+            while self._news is None and not self.ended:
+                left = until - monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+            news, self._news = self._news, None
+            return news
+
+    def offer(self, row: Row) -> None:
+        """Give it the job as it stands now."""
+        with self._changed:
+            if differs(row, self._seen):
+                self._seen = self._news = row
+                self._changed.notify()
+
+    def end(self) -> None:
+        """Let it wait no more."""
+        with self._changed:
+            self.ended = True
+            self._changed.notify()
+
+
+class Changes:
+    """All who wait in this process. It may be made before a fork, if it is first used after it."""
+
+    def __init__(self, url: str, most: int) -> None:
+        self._listener = Listener(url)
+        self._most = most
+        self._lock = Lock()
+        self._watches: set[Watch] = set()
+        self._closed = False
+        self._lost = False
+        self._look_again_at = 0.0
+        self._thread: Thread | None = None
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the process is about to end."""
+        return self._closed
+
+    @contextmanager
+    def watch(self, row: Row) -> Iterator[Watch]:
+        """Subscribe to the changes of a job after ``row``.
+
+        :raises Full: when nobody else may wait.
+        """
+        watch = Watch(row)
+        with self._lock:
+            if self._closed or len(self._watches) >= self._most:
+                raise Full
+            self._watches.add(watch)
+            self._start()
+        self._ring()
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                self._watches.discard(watch)
+
+    def last(self, row: Row, seconds: float) -> Row:
+        """Follow a job until it is final or the time is over; give it as it stood last.
+
+        :raises Full: when nobody else may wait.
+        """
+        until = monotonic() + seconds
+        with self.watch(row) as watch:
+            while row["finished_at"] is None and (news := watch.next(until)):
+                row = news
+        return row
+
+    def close(self) -> None:
+        """Let nobody wait any more: the process is to end."""
+        with self._lock:
+            self._closed = True
+            for watch in self._watches:
+                watch.end()
+        self._ring()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._bell = socket.socketpair()
+            for end in self._bell:
+                end.setblocking(False)
+            self._thread = Thread(target=self._run, name="changes", daemon=True)
+            self._thread.start()
+
+    def _ring(self) -> None:
+        # A bell that can't be rung any more has been rung often enough.
+        with suppress(BlockingIOError):
+            if self._bell:
+                self._bell[1].send(b"!")
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                self._turn()
+                self._lost = False
+            except psycopg.Error as error:
+                self._lose(error)
+                self._pause(RETRY_SECONDS)
+        self._listener.lose()
+
+    def _lose(self, error: psycopg.Error) -> None:
+        """Close the connection, and say so once; who waits goes on waiting."""
+        self._listener.lose()
+        if not self._lost:
+            logs.error("listener_lost", error=type(error).__name__)
+        self._lost = True
+
+    def _turn(self) -> None:
+        """Read what somebody waits for, and wait until it may have changed."""
+        if not self._ids():
+            self._pause(LINGER_SECONDS)
+        if not (ids := self._ids()):
+            self._listener.unwatch()
+            self._pause(FOREVER_SECONDS)
+            return
+        if self._listener.watch():
+            self._look_again_at = monotonic() + SECOND_LOOK_SECONDS
+        looks_again = monotonic() < self._look_again_at
+        self._deliver(self._listener.read(ids))
+        poll = DEAF_POLL_SECONDS if self._listener.deaf else POLL_SECONDS
+        self._pause(SECOND_LOOK_SECONDS if looks_again else poll)
+
+    def _pause(self, seconds: float) -> None:
+        assert self._bell is not None
+        self._listener.wait(self._bell[0], seconds)
+
+    def _ids(self) -> set[UUID]:
+        with self._lock:
+            return {watch.job_id for watch in self._watches}
+
+    def _deliver(self, rows: list[Row]) -> None:
+        read = {row["job_id"]: row for row in rows}
+        with self._lock:
+            watches = list(self._watches)
+        for watch in watches:
+            if row := read.get(watch.job_id):
+                watch.offer(row)
+
+
+def differs(row: Row, former: Row) -> bool:
+    """Whether a job has moved, as against a time that has gone by."""
+    return any(row[key] != former[key] for key in ("status", "attempt", "run_at", "started_at"))
+
+
+def get() -> Changes:
+    """The changes of the current app."""
+    changes: Any = current_app.extensions["changes"]
+    assert isinstance(changes, Changes)
+    return changes
