@@ -18,9 +18,13 @@ create function tell_who_waits() returns trigger
 language plpgsql
 as $$
 begin
-    if pg_try_advisory_lock(4848715300917) then
-        perform pg_advisory_unlock(4848715300917);
-    else
+    -- One expression: between statements a cancel could take hold and leave the lock behind.
+    if not (
+        case
+            when pg_try_advisory_lock(4848715300917) then pg_advisory_unlock(4848715300917)
+            else false
+        end
+    ) then
         perform pg_notify('job_changed', '');
     end if;
     return null;

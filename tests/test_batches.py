@@ -115,3 +115,12 @@ def test_a_batch_says_when_its_last_job_should_be_done(client: FlaskClient, jobs
     response = client.post("/predict/batch", json={"items": [{"text": "good"}] * 11})
 
     assert response.headers["Retry-After"] == "18"
+
+
+def test_a_hostile_batch_is_not_answered_at_great_length(client: FlaskClient, jobs: Jobs) -> None:
+    hostile = {"text": "good"} | {str(number): 1 for number in range(50_000)}
+
+    response = client.post("/predict/batch", json={"items": [hostile]})
+
+    assert response.status_code == 422
+    assert len(response.get_json()["errors"]) == 1000

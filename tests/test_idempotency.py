@@ -100,6 +100,25 @@ def test_a_key_lives_as_long_as_its_job(client: FlaskClient, jobs: Jobs, db: Db)
     assert second.get_json()["job_id"] != first
 
 
+@pytest.mark.parametrize(
+    ("path", "body"), [("/predict", {"text": "fine"}), ("/predict/batch", {"items": ITEMS})]
+)
+def test_what_was_accepted_is_given_again_though_the_queue_is_full_now(
+    web_url: str, jobs: Jobs, path: str, body: dict[str, Any]
+) -> None:
+    app = create_app(web_settings(web_url, JOBRUNNER_MAX_PENDING=1))
+    client = app.test_client()
+    first = post(client, "a key", path, **body)
+    app.extensions["backlog"]._snapshot = None
+
+    assert post(client, "another", path, **body).status_code == 429
+    again = post(client, "a key", path, **body)
+
+    app.extensions["database"].close()
+    assert again.status_code == 202
+    assert again.get_json() == first.get_json()
+
+
 @pytest.mark.process
 def test_fifty_posts_with_one_key_on_several_processes_make_one_job(
     owner_url: str, jobs: Jobs, threads: ThreadPoolExecutor

@@ -45,6 +45,7 @@ def test_jobs_are_submitted_done_and_shown_under_odd_defaults(
     status, accepted = web.submit(TEXT)
     assert status == 202
     path = f"/jobs/{accepted['job_id']}"
+    assert web.get(f"{path}?wait=10")[1]["status"] == "completed"
     wait_for(lambda: web.get(path)[1]["status"] == "completed", "it is completed")
 
     # This connection was opened before.

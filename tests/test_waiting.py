@@ -318,3 +318,18 @@ def test_waits_outlive_a_restart_of_the_database(
             assert answer.result().json["status"] == "completed"
             while (job := stream.event())["status"] != "completed":
                 assert job["status"] == "processing"
+
+
+def test_who_waits_in_vain_is_told_how_the_job_stands_though_nothing_is_heard(
+    owner_url: str, jobs: Jobs, threads: ThreadPoolExecutor
+) -> None:
+    nowhere = "postgresql://127.0.0.1:1/nowhere"
+    job_id = jobs.add()
+    with WebServer(login_url(owner_url, "web_login"), JOBRUNNER_LISTEN_URL=nowhere) as web:
+        stream = Stream(web, f"/jobs/{job_id}/events")
+        assert stream.event()
+        waiting = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=1.5")
+        jobs.start(job_id)
+        jobs.finish(job_id)
+
+        assert waiting.result().json["status"] == "completed"

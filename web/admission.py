@@ -21,7 +21,8 @@ def admit(models: Mapping[str, str]) -> float | None:
     :raises TooManyRequests: when the queue is full.
     """
     queue, wanted = backlog.get(), Counter(models.values())
-    snapshot = max((queue.now(model) for model in wanted), key=lambda each: each.taken_at)
+    for model in wanted:
+        snapshot = queue.now(model)
     unknown = [place for place, model in models.items() if model not in snapshot.crews]
     if unknown:
         raise Invalid([{"pointer": place, "detail": UNKNOWN_MODEL} for place in unknown])

@@ -93,6 +93,11 @@ class Snapshot:
         """Whether it is new enough to be relied on."""
         return monotonic() < self.taken_at + self.fresh_seconds
 
+    @property
+    def new(self) -> bool:
+        """Whether it would be a waste to take another one, whatever is asked."""
+        return monotonic() < self.taken_at + FRESH_SECONDS
+
     def crew(self, model: str) -> Crew:
         """Who serves the model; nobody, where it is unknown."""
         return self.crews.get(model, Crew())
@@ -115,9 +120,9 @@ class Backlog:
         :raises DatabaseUnavailable: when the database does not answer.
         """
         old = self._snapshot
-        if old and old.fresh:
-            return old
         good = old is not None and (model is None or model in old.crews)
+        if old and (old.fresh if good else old.new):
+            return old
         if self._lock.acquire(timeout=0 if good else LOOK_SECONDS):
             try:
                 return self._look()
@@ -135,15 +140,16 @@ class Backlog:
         return snapshot.depth >= self._max_pending
 
     def _look(self) -> Snapshot:
-        if self._snapshot and self._snapshot.fresh:
+        if self._snapshot and self._snapshot.new:
             return self._snapshot
-        began = monotonic()
         with self._database.connection() as connection:
+            began = monotonic()
             limit = {"limit": self._max_pending}
             pending = dict(connection.execute(COUNT_PENDING, limit).fetchall())
             crews = connection.execute(READ_CREWS).fetchall()
+            took = monotonic() - began
         named = {name: Crew(workers, seconds) for name, workers, seconds in crews}
-        fresh = min(max(FRESH_SECONDS, FRESH_FACTOR * (monotonic() - began)), MAX_FRESH_SECONDS)
+        fresh = min(max(FRESH_SECONDS, FRESH_FACTOR * took), MAX_FRESH_SECONDS)
         self._snapshot = Snapshot(pending, named, fresh_seconds=fresh)
         return self._snapshot
 

@@ -37,11 +37,14 @@ BATCH_JOBS = """
 def predict_batch() -> Response:
     """Accept many texts, all or none: when this answers 202, their jobs are committed."""
     submission = check_body(BatchSubmission, json_body.read())
-    key = idempotency.read_key(submission.model_dump())
-    eta = admission.admit(
-        {f"/items/{place}/model": item.model for place, item in enumerate(submission.items)}
-    )
-    batch_id, job_ids = insert(submission, key)
+    key = idempotency.read_key(submission)
+    eta, found = None, idempotency.find(key) if key else None
+    if found and found.batch_id:
+        batch_id, job_ids = found.batch_id, jobs_of(found.batch_id)
+    else:
+        models = {f"/items/{n}/model": item.model for n, item in enumerate(submission.items)}
+        eta = admission.admit(models)
+        batch_id, job_ids = insert(submission, key)
     body = AcceptedBatch(batch_id=batch_id, job_ids=job_ids)
     headers = {"Location": f"/batches/{batch_id}", "Retry-After": retry_after(eta)}
     return answer(body.model_dump(mode="json"), 202, headers)

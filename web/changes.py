@@ -9,11 +9,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition, Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from flask import current_app
 
 from web import logs
@@ -23,6 +22,7 @@ from web.rows import Row
 # A change that was under way when the thread began to watch is not told.
 SECOND_LOOK_SECONDS = 0.05
 POLL_SECONDS = 1.0
+MOMENT_SECONDS = 0.003
 # Where nothing is heard.
 DEAF_POLL_SECONDS = 0.25
 RETRY_SECONDS = 0.25
@@ -98,10 +98,10 @@ class Changes:
         with self._lock:
             if self._closed or len(self._watches) >= self._most:
                 raise Full
-            self._watches.add(watch)
             self._start()
-        self._ring()
+            self._watches.add(watch)
         try:
+            self._ring()
             yield watch
         finally:
             with self._lock:
@@ -131,8 +131,9 @@ class Changes:
             self._bell = socket.socketpair()
             for end in self._bell:
                 end.setblocking(False)
-            self._thread = Thread(target=self._run, name="changes", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._run, name="changes", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _ring(self) -> None:
         # A bell that can't be rung any more has been rung often enough.
@@ -145,12 +146,13 @@ class Changes:
             try:
                 self._turn()
                 self._lost = False
-            except psycopg.Error as error:
+            except Exception as error:
+                # Whatever it was: the thread must go on, or who waits would be told nothing.
                 self._lose(error)
                 self._pause(RETRY_SECONDS)
         self._listener.lose()
 
-    def _lose(self, error: psycopg.Error) -> None:
+    def _lose(self, error: Exception) -> None:
         """Close the connection, and say so once; who waits goes on waiting."""
         self._listener.lose()
         if not self._lost:
@@ -159,34 +161,32 @@ class Changes:
 
     def _turn(self) -> None:
         """Read what somebody waits for, and wait until it may have changed."""
-        if not self._ids():
+        if not self._waiting():
             self._pause(LINGER_SECONDS)
-        if not (ids := self._ids()):
+        if not (watches := self._waiting()):
             self._listener.unwatch()
             self._pause(FOREVER_SECONDS)
             return
         if self._listener.watch():
             self._look_again_at = monotonic() + SECOND_LOOK_SECONDS
         looks_again = monotonic() < self._look_again_at
-        self._deliver(self._listener.read(ids))
+        read = {row["job_id"]: row for row in self._listener.read({w.job_id for w in watches})}
+        # Not to those who have come meanwhile: they may know better.
+        for watch in watches:
+            if row := read.get(watch.job_id):
+                watch.offer(row)
         poll = DEAF_POLL_SECONDS if self._listener.deaf else POLL_SECONDS
+        # What changes within a moment is read together.
+        sleep(MOMENT_SECONDS)
         self._pause(SECOND_LOOK_SECONDS if looks_again else poll)
 
     def _pause(self, seconds: float) -> None:
         assert self._bell is not None
         self._listener.wait(self._bell[0], seconds)
 
-    def _ids(self) -> set[UUID]:
+    def _waiting(self) -> list[Watch]:
         with self._lock:
-            return {watch.job_id for watch in self._watches}
-
-    def _deliver(self, rows: list[Row]) -> None:
-        read = {row["job_id"]: row for row in rows}
-        with self._lock:
-            watches = list(self._watches)
-        for watch in watches:
-            if row := read.get(watch.job_id):
-                watch.offer(row)
+            return list(self._watches)
 
 
 def differs(row: Row, former: Row) -> bool:

@@ -85,8 +85,9 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """Close the pool: its threads would hold up the end of the process."""
+    """Let nobody wait, and close the pool: threads would hold up the end of the process."""
     if app := getattr(worker, "wsgi", None):
+        app.extensions["changes"].close()
         app.extensions["database"].close()
 
 

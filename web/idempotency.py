@@ -16,6 +16,7 @@ from uuid import UUID
 
 from flask import request
 from psycopg.errors import UniqueViolation
+from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
 from web import budget, database
@@ -53,7 +54,7 @@ class Found(NamedTuple):
     batch_id: UUID | None
 
 
-def read_key(submitted: object) -> Key | None:
+def read_key(submitted: BaseModel) -> Key | None:
     """Read the key of the current request, if it has one.
 
     :raises BadRequest: when it is none.
@@ -62,7 +63,7 @@ def read_key(submitted: object) -> Key | None:
         return None
     if not KEY.fullmatch(text):
         raise BadRequest(NO_KEY)
-    said = json.dumps([request.path, submitted], sort_keys=True)
+    said = json.dumps([request.path, submitted.model_dump(exclude_defaults=True)], sort_keys=True)
     return Key(text, hashlib.sha256(said.encode("utf-8")).digest())
 
 

@@ -15,13 +15,19 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from web.database import ACT_AS_WEB, DEFAULTS, BoundedConnection
+from web.database import (
+    ACT_AS_WEB,
+    DEFAULTS,
+    ENCODING,
+    READABLE_TIMES,
+    STATEMENT_TIMEOUT,
+    BoundedConnection,
+)
 from web.rows import READ_JOBS, Row
 
 WHO_AND_WHERE = "select current_user, pg_backend_pid()"
-LISTEN = "listen job_changed"
-WATCH = "select watch_jobs()"
-UNWATCH = "select unwatch_jobs()"
+WATCH = "listen job_changed; select watch_jobs()"
+UNWATCH = "unlisten job_changed; select unwatch_jobs()"
 
 
 class Listener:
@@ -100,7 +106,7 @@ class Listener:
     def _connect(self) -> None:
         self.lose()
         given = DEFAULTS | {"application_name": "jobrunner web listener"}
-        conninfo = make_conninfo(**(given | conninfo_to_dict(self._url)))
+        conninfo = make_conninfo(**(given | conninfo_to_dict(self._url) | ENCODING))
         connection = BoundedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
         try:
             [(user, pid)] = connection.execute(WHO_AND_WHERE).fetchall()
@@ -108,8 +114,9 @@ class Listener:
             if not self._deaf:
                 if user != "job_web":
                     connection.execute(ACT_AS_WEB)
+                connection.execute(STATEMENT_TIMEOUT)
+                connection.execute(READABLE_TIMES)
                 connection.add_notify_handler(self._note)
-                connection.execute(LISTEN)
         except BaseException:
             connection.close()
             raise

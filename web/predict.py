@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from flask import Blueprint, Response
+from werkzeug.exceptions import NotFound
 
 from web import admission, idempotency, inserts, json_body, logs, settings, submissions, waiting
 from web.answers import answer, retry_after
@@ -24,10 +25,14 @@ def predict() -> Response:
     A client that waits gets the job, 200, if it is final in time.
     """
     submission, wait = check_body(Submission, json_body.read()), waiting.wanted()
-    key = idempotency.read_key(submission.model_dump())
-    eta = admission.admit({"/model": submission.model})
-    job_id = insert(new_job(submission), key)
-    logs.info("submitted", job_id=job_id, model=submission.model)
+    key = idempotency.read_key(submission)
+    eta, found = None, idempotency.find(key) if key else None
+    if found:
+        job_id = found.job_id
+    else:
+        eta = admission.admit({"/model": submission.model})
+        job_id = insert(new_job(submission), key)
+        logs.info("submitted", job_id=job_id, model=submission.model)
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
@@ -43,7 +48,7 @@ def final(job_id: UUID, seconds: float) -> Row | None:
     """Wait for a job that was accepted; None if it is not final in time, or can't be read."""
     try:
         row = waiting.until_final(read(job_id), seconds)
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, NotFound):
         return None
     return row if row["finished_at"] is not None else None
 

@@ -3,14 +3,20 @@
 from uuid import UUID
 
 from flask import Blueprint, Response
-from werkzeug.exceptions import Conflict
+from werkzeug.exceptions import Conflict, NotFound
 
 from web import admission, database, logs, settings
+from web.answers import answer
 from web.errors import DatabaseUnavailable
 from web.jobs import answer_job
 from web.rows import Row, parse_id, read
+from web.schemas import Job
 
 blueprint = Blueprint("retry", __name__)
+
+# What a new job is in, as far as that is known without reading it.
+NEW: Row = {"status": "pending", "error": None, "errors": [], "attempt": 0, "started_at": None,
+       "finished_at": None, "batch_id": None}  # fmt: skip
 
 # A cancel or the deletion of the old job does not matter any more when this has read it.
 INSERT_RETRY = """
@@ -40,7 +46,13 @@ def retry(job_id: str) -> Response:
     admission.admit({"": old["model"]})
     new_id = insert(old)
     logs.info("submitted", job_id=new_id, model=old["model"], retry_of=old["job_id"])
-    return answer_job(read(new_id), 202, {"Location": f"/jobs/{new_id}"})
+    headers = {"Location": f"/jobs/{new_id}"}
+    try:
+        return answer_job(read(new_id), 202, headers)
+    except (DatabaseUnavailable, NotFound):
+        # It is committed: who is told otherwise would do it again.
+        new = old | NEW | {"job_id": new_id, "retry_of": old["job_id"]}
+        return answer(Job.model_construct(**new, queue=None), 202, headers)
 
 
 def insert(old: Row) -> UUID:

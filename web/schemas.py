@@ -203,7 +203,7 @@ class JobPage(BaseModel):
     jobs: list[Job]
     next: str | None = Field(
         description="The address of the next page; null on the last.",
-        examples=["/jobs?limit=50&cursor=AZfzonxUfR6fOluMLU5vcA"],
+        examples=["/jobs?limit=50&cursor=AaIUwsn-fZGd4hh_rTGWLylgVmsznyI6"],
     )
 
 

@@ -13,6 +13,8 @@ from werkzeug.datastructures import MultiDict
 from web.problems import Faults, Invalid
 
 MAX_FAULTS = 20
+# One an item of a batch, at least.
+MOST_FAULTS = 1000
 NAME_CHARACTERS = 100
 
 # Our words where pydantic's speak of Python and not of JSON.
@@ -71,7 +73,9 @@ def _unknown(model: type[BaseModel], fields: dict[str, Any], kind: str) -> Fault
 
 
 def _refused(error: ValidationError, kind: str) -> Faults:
-    found = error.errors(include_input=False, include_url=False, include_context=False)
+    found = error.errors(include_input=False, include_url=False, include_context=False)[
+        :MOST_FAULTS
+    ]
     return [_fault(kind, each["loc"], _detail(each["type"], each["msg"])) for each in found]
 
 

@@ -8,7 +8,8 @@ from flask import request
 from pydantic import BaseModel, BeforeValidator, Field
 
 from web import budget, changes
-from web.rows import Row
+from web.errors import DatabaseUnavailable
+from web.rows import Row, read
 from web.validation import check_query
 
 MAX_SECONDS = 30
@@ -51,13 +52,19 @@ class Wait:
         return {"Preference-Applied": f"wait={math.floor(self.seconds)}"}
 
 
+NO_WAIT = Wait(0, preferred=False)
+
+
 def wanted() -> Wait:
     """Read how long the current request wants to wait.
 
     :raises Invalid: when the address says nonsense; a header that does is passed over.
     """
+    prefer = request.headers.get("Prefer", "")
+    if not (request.args or prefer):
+        return NO_WAIT
     query = check_query(WaitQuery, request.args)
-    preferred = PREFER_WAIT.search(request.headers.get("Prefer", ""))
+    preferred = PREFER_WAIT.search(prefer)
     if query.wait or not preferred:
         return Wait(query.wait, preferred=False)
     return Wait(min(int(preferred[1]), MAX_SECONDS), preferred=True)
@@ -72,4 +79,10 @@ def until_final(row: Row, seconds: float) -> Row:
     except changes.Full:
         return row
     budget.renew()
-    return row
+    if row["finished_at"] is not None:
+        return row
+    try:
+        # What was told last may be old: nothing may have been heard for a while.
+        return read(row["job_id"])
+    except DatabaseUnavailable:
+        return row

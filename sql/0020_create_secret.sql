@@ -12,6 +12,6 @@ insert into secret (purpose) values ('cursor');
 
 grant select on secret to job_web;
 
-comment on table secret is 'Keys that the web processes share; delete one and insert it anew to change it.';
+comment on table secret is 'Keys that the web processes share; to change one, update it and restart them.';
 comment on column secret.purpose is 'What it is for: cursor seals the cursors of GET /jobs.';
 comment on column secret.value is 'Random bytes.';
