@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition, Lock, Thread
 from time import monotonic, sleep
-from typing import Any
 from uuid import UUID
 
 from flask import current_app
@@ -196,6 +195,5 @@ def differs(row: Row, former: Row) -> bool:
 
 def get() -> Changes:
     """The changes of the current app."""
-    changes: Any = current_app.extensions["changes"]
-    assert isinstance(changes, Changes)
+    changes: Changes = current_app.extensions["changes"]
     return changes

@@ -83,17 +83,16 @@ def find(key: Key) -> Found | None:
 
 
 def once(key: Key, insert: Callable[[], Found]) -> Found:
-    """Insert, or give what was inserted with the key before.
+    """Insert what was not found with the key; or give what somebody has inserted meanwhile.
 
     :raises Invalid: when that was something else.
     :raises DatabaseUnavailable: when neither can be done in time.
     """
     while budget.remaining() > 0:
-        if found := find(key):
-            return found
         try:
             return insert()
         except UniqueViolation:
-            # Somebody was faster; or the job is deleted before we find it: then again.
-            continue
+            # It may be deleted before we find it: then again.
+            if found := find(key):
+                return found
     raise DatabaseUnavailable

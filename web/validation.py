@@ -12,9 +12,9 @@ from werkzeug.datastructures import MultiDict
 
 from web.problems import Faults, Invalid
 
-MAX_FAULTS = 20
+MAX_UNKNOWN = 20
 # One an item of a batch, at least.
-MOST_FAULTS = 1000
+MAX_FAULTS = 1000
 NAME_CHARACTERS = 100
 
 # Our words where pydantic's speak of Python and not of JSON.
@@ -68,15 +68,14 @@ def _unknown(model: type[BaseModel], fields: dict[str, Any], kind: str) -> Fault
     # Not left to pydantic: a hostile body has 150,000 of them, or one that is not Unicode.
     unknown = (name for name in fields if name not in model.model_fields)
     return [
-        _fault(kind, (name,), DETAILS["extra_forbidden"]) for name in islice(unknown, MAX_FAULTS)
+        _fault(kind, (name,), DETAILS["extra_forbidden"]) for name in islice(unknown, MAX_UNKNOWN)
     ]
 
 
 def _refused(error: ValidationError, kind: str) -> Faults:
-    found = error.errors(include_input=False, include_url=False, include_context=False)[
-        :MOST_FAULTS
-    ]
-    return [_fault(kind, each["loc"], _detail(each["type"], each["msg"])) for each in found]
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    told = found[:MAX_FAULTS]
+    return [_fault(kind, each["loc"], _detail(each["type"], each["msg"])) for each in told]
 
 
 def _detail(kind: str, message: str) -> str:
