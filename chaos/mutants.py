@@ -137,7 +137,7 @@ def rescue_by_look() -> None:
         ids = [row[0] for row in connection.execute(look)]
         sleep(0.3)
         connection.execute(update, {"ids": ids, "error": error})
-        return [queue.Rescued(job, "pending", 1) for job in ids]
+        return [queue.Rescued(job, "sentiment", "pending", 1) for job in ids]
 
     _put(queue, "rescue", rescue)
     _put(runner, "RESCUE_SECONDS", 0.3)

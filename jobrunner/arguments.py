@@ -6,6 +6,11 @@ import re
 # The same as in sql/0004_create_model.sql: a name that the database refuses serves nobody.
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
+# The same as in sql/0021_create_api_key.sql.
+CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# The whole key is taken as well, for its id; its secret is not repeated in any message.
+KEY_ID = re.compile(r"(?:jr_)?([0-9a-f]{8})(?:_[A-Za-z0-9_-]{43})?")
+
 
 def parse_model(text: str) -> tuple[str, str]:
     """Read ``NAME=IMPLEMENTATION``.
@@ -35,3 +40,26 @@ def parse_seconds(text: str) -> float:
     if not math.isfinite(seconds) or seconds < 0:
         raise ValueError("should be a number of seconds, 0 or more and finite")
     return seconds
+
+
+def parse_client(text: str) -> str:
+    """Read the name of a client.
+
+    :raises ValueError: when it is none that a key may have.
+    """
+    if not CLIENT_NAME.fullmatch(text):
+        raise ValueError(
+            "should be a name of at most 63 letters, digits, dots, dashes and underscores,"
+            " the first a letter or digit"
+        )
+    return text
+
+
+def parse_key_id(text: str) -> str:
+    """Read the id of an API key.
+
+    :raises ValueError: when it is none.
+    """
+    if not (match := KEY_ID.fullmatch(text)):
+        raise ValueError("should be the 8 digits of its id, see `jobrunner keys list`")
+    return match[1]

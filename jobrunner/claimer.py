@@ -14,6 +14,7 @@ it is followed by a pause that is longer than it.
 from time import monotonic
 
 from jobrunner import heartbeat, log, queue
+from jobrunner.activity import Activity
 from jobrunner.jitter import jittered
 from jobrunner.workers import Workers
 
@@ -62,11 +63,16 @@ class Seldom:
 class Claimer:
     """Claims for one runner. ``look_at`` is when to look, by the monotonic clock."""
 
-    def __init__(self, workers: Workers, model: str, poll_seconds: float) -> None:
+    def __init__(
+        self, workers: Workers, model: str, poll_seconds: float, activity: Activity
+    ) -> None:
         self.look_at = 0.0
+        # What the database's clock, in seconds since the epoch, is ahead of our monotonic one.
+        self.clock_lead = 0.0
         self.queue_is_empty = False
         self._workers = workers
         self._model = model
+        self._activity = activity
         self._poll_seconds = poll_seconds
         self._runner = ""
         self._asleep = False
@@ -169,8 +175,10 @@ class Claimer:
         if jobs:
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
-        rows = [(job.id, self._model, job.attempt, self._runner) for job in jobs]
-        log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s", rows)
+            now = self.clock_lead + monotonic()
+            self._activity.add_waits(self._model, [max(0.0, now - job.run_at) for job in jobs])
+        rows = [(job.id, self._model, job.attempt, self._runner, job.traced) for job in jobs]
+        log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s%s", rows)
         return len(jobs)
 
     def _plan_next_look(self, connection: queue.Connection) -> None:

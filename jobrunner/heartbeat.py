@@ -37,7 +37,10 @@ BEAT = """
     where
         id = %(id)s
         and lost_at is null
-    returning stop_requested_at is not null as stop, stop_now as now
+    returning
+        stop_requested_at is not null as stop,
+        stop_now as now,
+        extract(epoch from clock_timestamp())::float8 as clock
 """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
@@ -79,11 +82,15 @@ class Pulse:
 
 
 @dataclass(frozen=True)
-class StopRequest:
-    """What the row of a runner says to it."""
+class Answer:
+    """What the row of a runner says to it: whether to stop, and to do so at once.
+
+    ``clock`` is the database's, in seconds since the epoch.
+    """
 
     stop: bool
     now: bool
+    clock: float
 
 
 def new_id() -> str:
@@ -114,9 +121,9 @@ def register(
     )
 
 
-def beat(connection: Connection, runner: str, pulse: Pulse) -> StopRequest | None:
+def beat(connection: Connection, runner: str, pulse: Pulse) -> Answer | None:
     """Give a sign of life; None when another runner has found us dead."""
-    with connection.cursor(row_factory=class_row(StopRequest)) as cursor:
+    with connection.cursor(row_factory=class_row(Answer)) as cursor:
         return cursor.execute(BEAT, vars(pulse) | {"id": runner}).fetchone()
 
 

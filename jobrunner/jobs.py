@@ -31,7 +31,8 @@ LIST = """
 SHOW = """
     select
         id, model, status, priority, attempt, max_attempts, run_at, claimed_by,
-        created_at, started_at, finished_at, input, result, error, errors, batch_id, retry_of
+        created_at, started_at, finished_at, input, result, error, errors, batch_id, retry_of,
+        client_id, traceparent
     from job
     where id = %(id)s
 """

@@ -10,6 +10,7 @@ from time import monotonic
 import psycopg
 
 from jobrunner import log, queue
+from jobrunner.activity import Activity
 from jobrunner.outcome import Job, Outcome, invalid_output
 from jobrunner.tally import Tally
 
@@ -35,8 +36,9 @@ Unstorable = (
 class Outbox:
     """Waits with outcomes until they are recorded, and counts and logs them then."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, activity: Activity) -> None:
         self._tally = tally
+        self._activity = activity
         self._outcomes: list[Outcome] = []
         self._since = 0.0
 
@@ -96,6 +98,7 @@ class Outbox:
         done = [outcome for outcome in batch if outcome.job.id in moved]
         for outcome in done:
             self._tally.count(outcome)
+        self._activity.add_outcomes(done, moved)
         if move is queue.complete:
             _report_completed(done)
         else:
@@ -133,8 +136,11 @@ def is_like(outcome: Outcome, other: Outcome) -> bool:
 
 
 def _report_completed(outcomes: Sequence[Outcome]) -> None:
-    rows = [(one.job.id, one.job.model, one.job.attempt, one.seconds) for one in outcomes]
-    log.info_each("completed", "job_id=%s model=%s attempt=%d seconds=%.3f", rows)
+    rows = [
+        (one.job.id, one.job.model, one.job.attempt, one.seconds, one.job.traced)
+        for one in outcomes
+    ]
+    log.info_each("completed", "job_id=%s model=%s attempt=%d seconds=%.3f%s", rows)
 
 
 def _report_failed(outcomes: Sequence[Outcome], moved: dict[str, str]) -> None:
@@ -152,4 +158,5 @@ def _report_lost(outcomes: Iterable[Outcome]) -> None:
 def _fields(outcome: Outcome) -> dict[str, object]:
     job = outcome.job
     fields: dict[str, object] = {"job_id": job.id, "model": job.model, "attempt": job.attempt}
+    fields |= {"trace_id": job.trace_id} if job.trace_id else {}
     return fields if outcome.seconds is None else fields | {"seconds": outcome.seconds}

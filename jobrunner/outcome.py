@@ -34,6 +34,12 @@ class Job:
     attempt: int
     priority: int = 0
     run_at: float = 0.0  # in seconds since the epoch
+    trace_id: str = ""  # of the trace that its client has named, if any
+
+    @property
+    def traced(self) -> str:
+        """What the end of a line of the log says of its trace."""
+        return f" trace_id={self.trace_id}" if self.trace_id else ""
 
 
 @dataclass(frozen=True)

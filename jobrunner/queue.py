@@ -65,7 +65,8 @@ CLAIM = """
         attempt,
         priority,
         -- Numeric, and so exact, however many digits of a float the server is set to show.
-        extract(epoch from run_at)
+        extract(epoch from run_at),
+        coalesce(substr(traceparent, 4, 32), '')
 """
 
 # The statements that say what comes of jobs name them by an array and not by a join: whatever
@@ -228,7 +229,7 @@ RESCUE = """
         )
     from abandoned, fault
     where job.id = abandoned.id
-    returning job.id::text, job.status, job.attempt
+    returning job.id::text, job.model, job.status, job.attempt
 """
 
 CANCELLED = "select job_id::text from cancel_request where job_id = any(%(ids)s::uuid[])"
@@ -285,6 +286,7 @@ class Rescued:
     """A job that was freed from a dead runner, and whether it goes on."""
 
     id: str
+    model: str
     status: str
     attempt: int
 
@@ -318,8 +320,10 @@ def claim(
         },
     )
     jobs = [
-        Job(job_id, lease_token, model, input_, int(attempt), int(priority), float(run_at))
-        for job_id, input_, attempt, priority, run_at in rows
+        Job(
+            job_id, lease_token, model, input_, int(attempt), int(priority), float(run_at), trace_id
+        )
+        for job_id, input_, attempt, priority, run_at, trace_id in rows
     ]
     # An update returns rows in no order.
     return sorted(jobs, key=place_of)

@@ -13,7 +13,8 @@ from time import monotonic
 
 import psycopg
 
-from jobrunner import heartbeat, janitor, log, migrations, queue
+from jobrunner import activity, heartbeat, janitor, log, migrations, queue
+from jobrunner.activity import Activity
 from jobrunner.claimer import Claimer
 from jobrunner.database import Lost, first_line
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
@@ -81,8 +82,9 @@ class Runner:
         self._judge = Judge()
         self._times = Timetable()
         self._tally = Tally()
-        self._outbox = Outbox(self._tally)
-        self._claimer = Claimer(self._workers, spec.name, settings.poll_seconds)
+        self._activity = Activity()
+        self._outbox = Outbox(self._tally, self._activity)
+        self._claimer = Claimer(self._workers, spec.name, settings.poll_seconds, self._activity)
         # What is wrong, for the row of the runner: why it is not told things, deletes nothing.
         self._deaf: str | None = None
         self._janitor_refused: str | None = None
@@ -210,6 +212,7 @@ class Runner:
                 self._outbox.write(connection)
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
+                self._activity.record(connection)
                 heartbeat.sign_off(connection, self.id)
                 log.info("stopped", runner=self.id, completed=self._tally.completed)
                 return
@@ -221,6 +224,7 @@ class Runner:
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         released = queue.release(connection, jobs) if jobs else {}
+        self._activity.add_released(self._model, len(released))
         for job_id, status in released.items():
             log.info("released", job_id=job_id, runner=self.id, status=status)
 
@@ -253,6 +257,7 @@ class Runner:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
         held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
         released = queue.release_unknown(connection, runner=self.id, held=held)
+        self._activity.add_released(self._model, len(released))
         for job_id, status in released.items():
             log.info("released", job_id=job_id, runner=self.id, status=status)
             self._claimer.look_soon()
@@ -317,7 +322,10 @@ class Runner:
         answer = heartbeat.beat(connection, self.id, self._pulse())
         if answer is None:
             self._start_anew(connection)
-        elif answer.stop:
+            return
+        self._claimer.clock_lead = answer.clock - monotonic()
+        self._activity.record(connection)
+        if answer.stop:
             self._note_stop(2 if answer.now else 1)
 
     def _check_listener(self) -> None:
@@ -350,7 +358,7 @@ class Runner:
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
         self._tally = Tally()
-        self._outbox = Outbox(self._tally)
+        self._outbox = Outbox(self._tally, self._activity)
         self._listener.lose()
         self._listener = Listener(self._settings.listen_url, self.id)
         self._register(connection)
@@ -364,6 +372,7 @@ class Runner:
             workers=self._settings.workers,
             lease_seconds=self._settings.lease_seconds,
         )
+        self._activity.begin(connection)
         self._claimer.begin(self.id)
 
     def _sweep(self, connection: queue.Connection) -> None:
@@ -385,12 +394,14 @@ class Runner:
 
     def _rescue(self, connection: queue.Connection) -> None:
         for job in queue.rescue(connection):
+            self._activity.add_rescued(job.model)
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
             self._claimer.look_soon()
 
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
         heartbeat.delete_lost(connection)
+        activity.delete_old(connection)
         deleted, self._janitor_refused = 0, None
         try:
             deleted = janitor.clean(connection, self._settings.retention)

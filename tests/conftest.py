@@ -19,7 +19,7 @@ from processes import System, system
 from web import create_app
 from web_server import WebServer, web_settings
 
-OWNER_TABLES = "truncate job, runner, model, cancel_request"
+OWNER_TABLES = "truncate job, runner, model, cancel_request, api_key, activity"
 SEED = "insert into model (name) values ('sentiment')"
 
 

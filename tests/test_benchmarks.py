@@ -9,11 +9,29 @@ import pytest
 
 from benchmarks import drain, latency, queues, report, signals, statements
 from benchmarks.figures import Figures, ratio, shown
+from benchmarks.queues import history
+from benchmarks.queues.history import History
 from benchmarks.queues.jobrunner import Jobrunner
 from helpers import Jobs
 
 JOBS = 300
 MANY = 6_000
+
+# Ids of another time than their job's, and jobs that are older than the one before.
+WRONG = """
+    select
+        count(*) filter (where abs(extract(epoch from uuid_time - created_at)) > 0.001),
+        count(*) filter (where created_at < former)
+    from (
+        select
+            created_at,
+            lag(created_at) over (order by id) as former,
+            to_timestamp(
+                ('x' || replace(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0
+            ) as uuid_time
+        from job
+    ) as listed
+"""
 
 
 @pytest.fixture
@@ -56,6 +74,25 @@ def test_what_statements_cost_is_measured_and_the_tables_are_as_before(
     assert costs["WAL, bytes"] > 100
     assert (costs["heap-only updates, %"] > 40) == ("full pages" not in variant)
     assert set(jobs.db.execute(query).fetchone()[0]) == set(before[0])  # type: ignore[index]
+
+
+def test_the_jobs_of_a_month_have_ids_of_their_times_and_lie_in_their_order(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("PART", 2_500), ("PENDING", 100), ("PROCESSING", 10)):
+        monkeypatch.setattr(history, name, value)
+    monkeypatch.setattr(History, "jobs", MANY)
+    month = History(ours.url)
+
+    month.install()
+    batches = month.batches()
+    month.close()
+
+    assert jobs.db.execute(WRONG).fetchall() == [(0, 0)]
+    assert [jobs.count(status) for status in ("pending", "processing")] == [100, 10]
+    assert jobs.count("completed") > 0.98 * MANY - 110 > 0
+    assert jobs.count("failed") > 0
+    assert len(batches) == MANY // history.BATCH_JOBS // 10
 
 
 def test_a_rate_is_that_of_the_last_nine_tenths() -> None:

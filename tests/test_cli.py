@@ -789,3 +789,61 @@ def test_stop_all_without_any_runner_says_so(jobs: Jobs, jobrunner: Command) -> 
     result = jobrunner("stop", "--all")
 
     assert (result.exit_code, result.stdout) == (0, "no runner is there to be stopped\n")
+
+
+# API keys.
+
+
+def test_a_key_is_printed_once_and_alone(owner_url: str, jobs: Jobs, jobrunner: Command) -> None:
+    made = jobrunner("keys", "create", "shop", "--max-pending", "7", DATABASE_URL=owner_url)
+
+    key = made.stdout.strip()
+    assert re.fullmatch(r"jr_[0-9a-f]{8}_[\w-]{43}", key)
+    assert "shop" in made.stderr
+    assert key not in made.stderr
+    listed = jobrunner("keys", "list", DATABASE_URL=owner_url)
+    assert key[3:11] in listed.stdout
+    assert key[12:] not in listed.stdout
+    [row] = json.loads(jobrunner("keys", "list", "--json", DATABASE_URL=owner_url).stdout)
+    assert (row["client"], row["operator"], row["max_pending"]) == ("shop", False, 7)
+
+
+def test_a_key_is_revoked_by_its_id_or_by_itself(
+    owner_url: str, jobs: Jobs, jobrunner: Command
+) -> None:
+    for name in ("id", "key"):
+        made = json.loads(
+            jobrunner("keys", "create", "a", "--operator", "--json", DATABASE_URL=owner_url).stdout
+        )
+        done = jobrunner("keys", "revoke", made[name], DATABASE_URL=owner_url)
+        assert done.stdout == f"Key {made['id']} is revoked.\n"
+
+    rows = json.loads(jobrunner("keys", "list", "--json", DATABASE_URL=owner_url).stdout)
+    assert [bool(row["revoked_at"]) for row in rows] == [True, True]
+
+
+def test_without_keys_the_list_says_so(owner_url: str, jobs: Jobs, jobrunner: Command) -> None:
+    assert jobrunner("keys", "list", DATABASE_URL=owner_url).stdout == "No keys.\n"
+
+
+def test_a_key_that_is_not_there_can_not_be_revoked(
+    owner_url: str, jobs: Jobs, jobrunner: Command
+) -> None:
+    said = only_line(jobrunner("keys", "revoke", "00000000", DATABASE_URL=owner_url))
+
+    assert said == "there is no key 00000000: `jobrunner keys list` has all"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["create"], ["create", ""], ["create", "a b"], ["create", "x" * 64], ["create", "ä"],
+     ["create", "shop", "--max-pending", "0"], ["revoke", "x"], ["revoke"], ["nothing"]],
+)  # fmt: skip
+def test_a_key_that_makes_no_sense_is_wrong_usage(
+    arguments: list[str], jobs: Jobs, jobrunner: Command
+) -> None:
+    assert "--help`" in only_line(jobrunner("keys", *arguments), 2)
+
+
+def test_who_may_make_no_keys_is_told_in_one_line(jobs: Jobs, jobrunner: Command) -> None:
+    assert "permission denied" in only_line(jobrunner("keys", "create", "shop"))

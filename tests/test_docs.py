@@ -19,7 +19,15 @@ from jobrunner.models import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(main.commands)
+
+
+def commands_of(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    """The commands by what is typed after `jobrunner`, those of groups within it too."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
 
 
 def row_of(first_cell: str) -> str:
@@ -27,6 +35,9 @@ def row_of(first_cell: str) -> str:
     rows = [line for line in README.splitlines() if line.startswith(f"| `{first_cell}`")]
     assert len(rows) == 1, f"{len(rows)} rows begin with {first_cell}"
     return rows[0]
+
+
+COMMANDS = dict(sorted(commands_of(main)))
 
 
 def settings() -> Iterator[tuple[str, FieldInfo]]:
@@ -40,6 +51,8 @@ def as_written(default: Any) -> str:
     match default:
         case None:
             return ""
+        case bool():
+            return "on" if default else "off"
         case timedelta():
             return f"{default.days}d"
         case float():
@@ -50,7 +63,7 @@ def as_written(default: Any) -> str:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_in_the_readme_with_its_help_and_options(name: str) -> None:
-    command = main.commands[name]
+    command = COMMANDS[name]
     row = row_of(f"jobrunner {name}")
 
     assert command.get_short_help_str(200) in row
@@ -63,7 +76,7 @@ def test_each_command_is_in_the_readme_with_its_help_and_options(name: str) -> N
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help_with_an_example_that_begins_with_its_name(name: str) -> None:
-    command = main.commands[name]
+    command = COMMANDS[name]
 
     assert command.help
     assert "Example:" in command.help

@@ -13,6 +13,7 @@ from psycopg.sql import SQL
 
 from helpers import POSITIVE, Jobs, wait_for
 from jobrunner import log, queue
+from jobrunner.activity import Activity
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Failure, Job, Outcome
@@ -31,7 +32,7 @@ def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
 
 @pytest.fixture
 def outbox() -> Outbox:
-    return Outbox(Tally())
+    return Outbox(Tally(), Activity())
 
 
 @pytest.fixture

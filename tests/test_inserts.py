@@ -32,6 +32,9 @@ TERMINATE_WEB = """
 """
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 @pytest.fixture
 def inserts(web_url: str) -> Iterator[Inserts]:
     database = Database(web_url)
@@ -54,7 +57,7 @@ def held(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def row(text: str, priority: int = 0) -> NewJob:
-    return NewJob("sentiment", text, priority, 3)
+    return NewJob("sentiment", text, priority, 3, None, None)
 
 
 def submit_while_held(
@@ -72,11 +75,12 @@ def submit_while_held(
 
 
 def test_a_lone_insert_is_committed_when_its_id_is_there(inserts: Inserts, jobs: Jobs) -> None:
-    job_id = inserts.insert(NewJob("sentiment", "I love it", 7, 5))
+    job_id = inserts.insert(NewJob("sentiment", "I love it", 7, 5, "shop", TRACE))
 
     found = jobs.get(job_id)
     assert found["input"] == {"text": "I love it"}
     assert (found["priority"], found["max_attempts"], found["status"]) == (7, 5, "pending")
+    assert (found["client_id"], found["traceparent"]) == ("shop", TRACE)
 
 
 def test_inserts_use_the_same_session_one_after_the_other(inserts: Inserts, jobs: Jobs) -> None:

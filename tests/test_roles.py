@@ -12,6 +12,7 @@ from psycopg import errors
 
 from helpers import LOGINS, POSITIVE, Jobs, login_url
 from jobrunner import database, heartbeat, janitor, queue
+from jobrunner.activity import Activity
 from jobrunner.outcome import Failure, Outcome
 
 Db = psycopg.Connection[Any]
@@ -74,7 +75,7 @@ def cleaner(act_as: As) -> Db:
 
 
 def everything(db: Db) -> list[Any]:
-    tables = ("job", "cancel_request", "runner", "model", "migration")
+    tables = ("job", "cancel_request", "runner", "model", "activity", "migration")
     return [db.execute(f"select t from {table} as t order by 1").fetchall() for table in tables]
 
 
@@ -144,6 +145,7 @@ def test_somebody_mightier_is_held_to_the_role_as_well(
 SUBMITTED = {
     "model", "input", "priority", "max_attempts",
     "idempotency_key", "input_hash", "batch_id", "batch_position", "retry_of", "client_id",
+    "traceparent",
 }  # fmt: skip
 
 MOVED = {
@@ -153,11 +155,12 @@ MOVED = {
 
 READ = {"SELECT"}
 WRITE = {"SELECT", "INSERT", "UPDATE", "DELETE"}
-READABLE = ["job", "cancel_request", "runner", "model", "migration", *VIEWS]
+READABLE = ["job", "cancel_request", "runner", "model", "activity", "migration", *VIEWS]
 
 MAY: dict[str, dict[str, set[str]]] = {
-    "job_web": dict.fromkeys([*READABLE, "secret"], READ),
-    "job_runner": dict.fromkeys(READABLE, READ) | {"runner": WRITE, "model": READ | {"INSERT"}},
+    "job_web": dict.fromkeys([*READABLE, "secret", "api_key"], READ),
+    "job_runner": dict.fromkeys(READABLE, READ)
+    | {"runner": WRITE, "activity": WRITE, "model": READ | {"INSERT"}},
     "job_janitor": dict.fromkeys(READABLE, READ) | {"job": READ | {"DELETE"}},
     "public": {},
 }
@@ -227,6 +230,10 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     job_id = jobs.add(status="failed")
     jobs.add_runner(RUNNER)
     jobs.db.execute("insert into cancel_request (job_id) values (%s)", [job_id])
+    done = Activity()
+    done.begin(jobs.db)
+    done.add_rescued("sentiment")
+    done.record(jobs.db)
 
     found = act_as(login).execute(f"select * from {relation}").rowcount
 
@@ -237,9 +244,9 @@ def test_the_web_inserts_what_a_client_may_set(web: Db, jobs: Jobs) -> None:
     inserted = web.execute("""
         insert into job (
             model, input, priority, max_attempts,
-            idempotency_key, input_hash, batch_id, retry_of, client_id
+            idempotency_key, input_hash, batch_id, retry_of, client_id, traceparent
         )
-        values ('sentiment', '{}', 7, 5, 'key', 'hash', uuidv7(), uuidv7(), 'client')
+        values ('sentiment', '{}', 7, 5, 'key', 'hash', uuidv7(), uuidv7(), 'client', null)
         returning id
     """).fetchone()
 
@@ -313,7 +320,10 @@ def test_the_janitor_can_not_delete_an_unfinished_job(cleaner: Db, jobs: Jobs, s
 # What is refused.
 
 FIXED = ["id", "model", "input", "priority", "created_at", "max_attempts"]
-KEYS = ["idempotency_key", "input_hash", "batch_id", "batch_position", "retry_of", "client_id"]
+KEYS = [
+    "idempotency_key", "input_hash", "batch_id", "batch_position", "retry_of", "client_id",
+    "traceparent",
+]  # fmt: skip
 
 VALUES = {
     "id": "gen_random_uuid()",

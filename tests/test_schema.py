@@ -117,6 +117,7 @@ def test_a_row_inserted_by_hand_is_a_pending_job(db: Db, jobs: Jobs) -> None:
         "batch_position": None,
         "retry_of": None,
         "client_id": None,
+        "traceparent": None,
     }
 
 
@@ -274,6 +275,7 @@ CHANGES: Row = {
     "batch_position": 7,
     "retry_of": UUID(int=7),
     "client_id": "client",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 }
 
 

@@ -222,7 +222,7 @@ def test_the_log_has_a_line_a_move(own_server: embedded.Server) -> None:
         server.send("GET", "/no%0Asuch%1b[31m%22place")
         log = server.stop()
 
-    assert f" info submitted job_id={job_id} model=sentiment\n" in log
+    assert f" info submitted job_id={job_id} model=sentiment request_id=" in log
     assert " info request method=GET path=/jobs status=200 seconds=" in log
     assert "limit=7" not in log
     assert "my-secret-diary" not in log

@@ -8,25 +8,33 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from web import (
+    access,
     batches,
     cancel,
     docs,
     events,
     health,
     jobs,
+    metrics,
     overview,
     pages,
     predict,
     problems,
     retry,
     settings,
+    tracing,
 )
 from web.backlog import Backlog
 from web.changes import Changes
 from web.cursors import Cursors
 from web.database import Database
 from web.inserts import Inserts
+from web.quotas import Quotas
 from web.settings import Settings
+
+MODULES = (
+    predict, batches, jobs, events, cancel, retry, pages, overview, metrics, health, docs,
+)  # fmt: skip
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -49,14 +57,17 @@ def create_app(given: Settings | None = None) -> Flask:
     app.extensions["settings"] = found
     app.extensions["database"] = database
     app.extensions["backlog"] = Backlog(database, found.max_pending)
+    app.extensions["quotas"] = Quotas(database)
     app.extensions["inserts"] = Inserts(database)
     app.extensions["cursors"] = Cursors(database)
     app.extensions["changes"] = Changes(found.listen_url or found.database_url, found.most_waiting)
     problems.register(app)
-    for module in (predict, batches, jobs, events, cancel, retry, pages, overview, health, docs):
+    for module in MODULES:
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/", "index", index)
+    tracing.register(app)
     app.before_request(refuse_empty_segment)
+    access.register(app, database)
     app.after_request(harden)
     return app
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from werkzeug.exceptions import TooManyRequests
 
-from web import backlog
+from web import access, backlog, quotas
 from web.problems import Invalid
 
 FULL_RETRY_SECONDS = 10
@@ -18,7 +18,7 @@ def admit(models: Mapping[str, str]) -> float | None:
     ``models`` says of which model each is, by where in the body that stands, as a JSON Pointer.
 
     :raises Invalid: naming each whose model was never there.
-    :raises TooManyRequests: when the queue is full.
+    :raises TooManyRequests: when the queue is full, or the client has as many there as it may.
     """
     queue, wanted = backlog.get(), Counter(models.values())
     for model in wanted:
@@ -28,6 +28,12 @@ def admit(models: Mapping[str, str]) -> float | None:
         raise Invalid([{"pointer": place, "detail": UNKNOWN_MODEL} for place in unknown])
     if queue.full(snapshot):
         raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
+    caller = access.caller()
+    if not quotas.get().admits(caller, len(models)):
+        raise TooManyRequests(
+            f"As many jobs of {caller.client_id} are waiting as may. Try again later.",
+            retry_after=FULL_RETRY_SECONDS,
+        )
     etas = [
         snapshot.crew(model).eta(snapshot.pending.get(model, 0) + count - 1)
         for model, count in wanted.items()

@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from flask import Blueprint, Response
 
-from web import admission, database, idempotency, json_body, logs, submissions
+from web import access, admission, database, idempotency, json_body, logs, submissions, tracing
 from web.answers import answer, retry_after
 from web.idempotency import Found, Key
 from web.predict import new_job
@@ -22,7 +22,9 @@ COUNT_BATCH = """
         count(*) filter (where status = 'completed'),
         count(*) filter (where status = 'failed')
     from job
-    where batch_id = %(batch_id)s
+    where
+        batch_id = %(batch_id)s
+        and (%(client)s::text is null or client_id = %(client)s)
 """
 
 BATCH_JOBS = """
@@ -55,7 +57,8 @@ def show_batch(batch_id: str) -> Response:
     """Count the jobs of a batch by status."""
     wanted = parse_id(batch_id, "batch")
     with database.get().connection() as connection:
-        [counts] = connection.execute(COUNT_BATCH, {"batch_id": wanted}).fetchall()
+        values = {"batch_id": wanted, "client": access.scope()}
+        [counts] = connection.execute(COUNT_BATCH, values).fetchall()
     if not counts[0]:
         raise no_such("batch")
     names = ("total", "pending", "processing", "completed", "failed")
@@ -71,7 +74,7 @@ def insert(submission: BatchSubmission, key: Key | None) -> tuple[UUID, list[UUI
 
     def insert_all() -> Found:
         job_ids.extend(submissions.insert(jobs, key, batch_id))
-        logs.info("submitted_batch", batch_id=batch_id, jobs=len(job_ids))
+        logs.info("submitted_batch", batch_id=batch_id, jobs=len(job_ids), **tracing.fields())
         return Found(job_ids[0], batch_id)
 
     found = idempotency.once(key, insert_all) if key else insert_all()

@@ -6,6 +6,7 @@ import socket
 import struct
 from typing import Any
 
+from web import logs
 from web import settings as web_settings
 from web.errors import SettingsError
 from web.loads import loads
@@ -70,9 +71,13 @@ _SILENT_SECONDS = 5
 
 _OPEN_FILES = 4096
 
+_ADVICE = "anybody who reaches this port can use it: set JOBRUNNER_REQUIRE_KEYS=on"
+
 
 def on_starting(_server: Any) -> None:
-    """Allow as many open files as we may: each connection is one."""
+    """Warn of an open door; allow as many open files as we may: each connection is one."""
+    if _settings.open_to_all:
+        logs.warning("open_to_all", host=_settings.host, advice=_ADVICE)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -19,7 +19,7 @@ from psycopg.errors import UniqueViolation
 from pydantic import BaseModel
 from werkzeug.exceptions import BadRequest
 
-from web import budget, database
+from web import access, budget, database
 from web.errors import DatabaseUnavailable
 from web.problems import Invalid
 
@@ -43,6 +43,7 @@ FIND_KEY = """
 class Key(NamedTuple):
     """What a client named its submission, and the hash of what it submitted."""
 
+    client_id: str | None
     text: str
     hash: bytes
 
@@ -54,8 +55,8 @@ class Found(NamedTuple):
     batch_id: UUID | None
 
 
-def read_key(submitted: BaseModel) -> Key | None:
-    """Read the key of the current request, if it has one.
+def read_key(submitted: BaseModel | None = None) -> Key | None:
+    """Read the key of the current request, if it has one; of what it submits, if it has a body.
 
     :raises BadRequest: when it is none.
     """
@@ -63,8 +64,9 @@ def read_key(submitted: BaseModel) -> Key | None:
         return None
     if not KEY.fullmatch(text):
         raise BadRequest(NO_KEY)
-    said = json.dumps([request.path, submitted.model_dump(exclude_defaults=True)], sort_keys=True)
-    return Key(text, hashlib.sha256(said.encode("utf-8")).digest())
+    body = submitted.model_dump(exclude_defaults=True) if submitted else None
+    said = json.dumps([request.path, body], sort_keys=True)
+    return Key(access.caller().client_id, text, hashlib.sha256(said.encode("utf-8")).digest())
 
 
 def find(key: Key) -> Found | None:
@@ -72,8 +74,9 @@ def find(key: Key) -> Found | None:
 
     :raises Invalid: when it was something else.
     """
+    values = {"key": key.text, "client": key.client_id}
     with database.get().connection() as connection:
-        row = connection.execute(FIND_KEY, {"key": key.text, "client": None}).fetchone()
+        row = connection.execute(FIND_KEY, values).fetchone()
     if row is None:
         return None
     job_id, batch_id, input_hash = row

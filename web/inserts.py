@@ -29,29 +29,35 @@ PARTS_SECONDS = 3.0
 
 # A lone row costs the database a tenth less like this.
 INSERT_JOB = """
-    insert into job (model, input, priority, max_attempts)
+    insert into job (model, input, priority, max_attempts, client_id, traceparent)
     select
         %(model)s,
         jsonb_build_object('text', %(text)s::text),
         %(priority)s::smallint,
-        %(max_attempts)s::smallint
+        %(max_attempts)s::smallint,
+        %(client_id)s::text,
+        %(traceparent)s::text
     where (select clock_timestamp() < to_timestamp(%(until)s))
     returning id
 """
 
 # The rows come back with what they hold: nothing promises their order.
 INSERT_JOBS = """
-    insert into job (model, input, priority, max_attempts)
+    insert into job (model, input, priority, max_attempts, client_id, traceparent)
     select
         model,
         jsonb_build_object('text', text),
         priority,
-        max_attempts
+        max_attempts,
+        client_id,
+        traceparent
     from jsonb_to_recordset(%(rows)s::jsonb) as row (
         model text,
         text text,
         priority smallint,
-        max_attempts smallint
+        max_attempts smallint,
+        client_id text,
+        traceparent text
     )
     where (select clock_timestamp() < to_timestamp(%(until)s))
     returning
@@ -59,7 +65,9 @@ INSERT_JOBS = """
         model,
         input ->> 'text',
         priority,
-        max_attempts
+        max_attempts,
+        client_id,
+        traceparent
 """
 
 
@@ -70,6 +78,8 @@ class NewJob(NamedTuple):
     text: str
     priority: int
     max_attempts: int
+    client_id: str | None
+    traceparent: str | None
 
 
 class Entry:

@@ -75,7 +75,7 @@ class Listener:
         """
         assert self._connection is not None
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(READ_JOBS, {"ids": list(ids)}).fetchall()
+            return cursor.execute(READ_JOBS, {"ids": list(ids), "client": None}).fetchall()
 
     def wait(self, bell: socket.socket, seconds: float) -> None:
         """Wait until jobs have changed, the bell is rung, or the time is over.

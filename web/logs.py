@@ -62,6 +62,7 @@ class GunicornLogger(Logger):  # type: ignore[misc]
             path=environ.get("PATH_INFO", "-"),
             status=status,
             seconds=f"{request_time.total_seconds():.3f}",
+            request_id=environ.get("jobrunner.request_id", "-"),
         )
 
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
@@ -85,6 +86,11 @@ def info(move: str, **fields: Any) -> None:
     """
     if logger.isEnabledFor(logging.INFO):
         _write(_line(datetime.now(UTC), "info", move, fields))
+
+
+def warning(move: str, **fields: Any) -> None:
+    """Log what somebody may want to look into."""
+    logger.warning(move, extra={"fields": fields})
 
 
 def error(move: str, **fields: Any) -> None:

@@ -38,6 +38,8 @@ A 202 means that the job is committed to disk. Every error is a problem of RFC 9
 PROBLEMS = {
     400: "The body is not strict JSON (malformed, not UTF-8, NaN, a field twice, nested deeply),"
     " or a header is not valid.",
+    401: "An API key is needed, and there is none, or not a valid one. (Where keys are on.)",
+    403: "The API key is not an operator's.",
     404: "There is no such job or batch.",
     408: "The body did not arrive in time.",
     409: "The job has not failed.",
@@ -64,6 +66,11 @@ EVENT = {
             "contentSchema": {"$ref": "#/components/schemas/Job"},
         },
     },
+}
+KEYS = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, where the service asks for one.",
 }
 SECONDS = {"type": "number", "minimum": 0, "maximum": 30, "default": 0}
 KEY = {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
@@ -97,6 +104,22 @@ NONE_MATCH = _in_header("If-None-Match", "The `ETag` of what is known.", {"type"
 LAST_EVENT = _in_header("Last-Event-ID", "The `id` of the last event seen.", {"type": "string"})
 
 
+REQUEST_ID = _in_header(
+    "X-Request-ID",
+    "What the request is called in the service's log; without it, it is given a name.",
+    {"type": "string"},
+)
+TRACEPARENT = _in_header(
+    "traceparent",
+    "The trace that the job belongs to (W3C Trace Context); what is none is passed over.",
+    {"type": "string"},
+)
+GIVEN_ID = {
+    "X-Request-ID": {
+        "description": "What the request is called in the service's log.",
+        "schema": {"type": "string"},
+    }
+}
 APPLIED = {
     "Preference-Applied": {
         "description": "Says that `Prefer: wait` was followed.",
@@ -117,28 +140,45 @@ def document() -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
+        "security": [{"key": []}, {}],
         "tags": [
             {"name": "jobs", "description": "Submit texts and read what became of them."},
             {"name": "overview", "description": "How the service stands."},
             {"name": "health", "description": "For those who run the service."},
         ],
-        "paths": {
-            "/predict": {"post": predict()},
-            "/predict/batch": {"post": predict_batch()},
-            "/batches/{batch_id}": {"get": show_batch()},
-            "/jobs": {"get": list_jobs()},
-            "/jobs/{job_id}": {"get": show_job()},
-            "/jobs/{job_id}/events": {"get": stream_events()},
-            "/jobs/{job_id}/cancel": {"post": cancel_job()},
-            "/jobs/{job_id}/retry": {"post": retry_job()},
-            "/models": {"get": _read("listModels", "What is served", "ModelList")},
-            "/runners": {"get": _read("listRunners", "Who works", "RunnerList")},
-            "/stats": {"get": _read("getStats", "How the queue stands", "Stats")},
-            "/livez": {"get": livez()},
-            "/readyz": {"get": readyz()},
+        "paths": paths(),
+        "components": {
+            "schemas": schemas(),
+            "responses": problem_responses(),
+            "securitySchemes": {"key": KEYS},
         },
-        "components": {"schemas": schemas(), "responses": problem_responses()},
     }
+
+
+def paths() -> Json:
+    """The operations; each takes and gives the id of the request."""
+    described: Json = {
+        "/predict": {"post": predict()},
+        "/predict/batch": {"post": predict_batch()},
+        "/batches/{batch_id}": {"get": show_batch()},
+        "/jobs": {"get": list_jobs()},
+        "/jobs/{job_id}": {"get": show_job()},
+        "/jobs/{job_id}/events": {"get": stream_events()},
+        "/jobs/{job_id}/cancel": {"post": cancel_job()},
+        "/jobs/{job_id}/retry": {"post": retry_job()},
+        "/models": {"get": _read("listModels", "What is served", "ModelList")},
+        "/runners": {"get": _read("listRunners", "Who works", "RunnerList", 403)},
+        "/stats": {"get": _read("getStats", "How the queue stands", "Stats", 403)},
+        "/metrics": {"get": metrics()},
+        "/livez": {"get": livez()},
+        "/readyz": {"get": readyz()},
+    }
+    for operation in (each for path in described.values() for each in path.values()):
+        operation["parameters"] = [*operation.get("parameters", []), REQUEST_ID]
+        for response in operation["responses"].values():
+            if "$ref" not in response:
+                response["headers"] = response.get("headers", {}) | GIVEN_ID
+    return described
 
 
 def predict() -> Json:
@@ -154,12 +194,12 @@ def predict() -> Json:
         "summary": "Submit a text",
         "description": "Inserts one pending job and answers at once; the model runs later. A"
         " client that waits gets the whole job, 200, if it is final in time.",
-        "parameters": [*WAIT, IDEMPOTENCY_KEY],
+        "parameters": [*WAIT, IDEMPOTENCY_KEY, TRACEPARENT],
         "requestBody": {"required": True, "content": _json("Submission")},
         "responses": {
             "200": _answer("The job is final already.", "Job", {"Location": where} | APPLIED),
             "202": _answer("The job is committed.", "Accepted", headers),
-            **_problems(400, 408, 413, 415, 422, 429, 503),
+            **_problems(400, 401, 408, 413, 415, 422, 429, 503),
         },
     }
 
@@ -174,11 +214,11 @@ def predict_batch() -> Json:
         "tags": ["jobs"],
         "summary": "Submit many texts, all or none",
         "description": "A key names the whole batch.",
-        "parameters": [IDEMPOTENCY_KEY],
+        "parameters": [IDEMPOTENCY_KEY, TRACEPARENT],
         "requestBody": {"required": True, "content": _json("BatchSubmission")},
         "responses": {
             "202": _answer("The jobs are committed.", "AcceptedBatch", headers),
-            **_problems(400, 408, 413, 415, 422, 429, 503),
+            **_problems(400, 401, 408, 413, 415, 422, 429, 503),
         },
     }
 
@@ -191,7 +231,7 @@ def show_batch() -> Json:
         "parameters": [BATCH_ID],
         "responses": {
             "200": _answer("Its jobs, counted by status.", "Batch"),
-            **_problems(404, 503),
+            **_problems(401, 404, 503),
         },
     }
 
@@ -209,7 +249,7 @@ def show_job() -> Json:
         "responses": {
             "200": _answer("The job as it stands.", "Job", headers | APPLIED),
             "304": {"description": "It is as it was: see `If-None-Match`."},
-            **_problems(404, 422, 503),
+            **_problems(401, 404, 422, 503),
         },
     }
 
@@ -226,7 +266,7 @@ def stream_events() -> Json:
         "responses": {
             "200": {"description": "The stream.", "content": content},
             "204": {"description": "The final state was seen: see `Last-Event-ID`."},
-            **_problems(404, 503),
+            **_problems(401, 404, 503),
         },
     }
 
@@ -237,10 +277,10 @@ def retry_job() -> Json:
         "operationId": "retryJob",
         "tags": ["jobs"],
         "summary": "Submit a failed job anew",
-        "parameters": [JOB_ID],
+        "parameters": [JOB_ID, IDEMPOTENCY_KEY, TRACEPARENT],
         "responses": {
             "202": _answer("The new job; `retry_of` names the old one.", "Job", headers),
-            **_problems(404, 409, 422, 429, 503),
+            **_problems(400, 401, 404, 409, 422, 429, 503),
         },
     }
 
@@ -256,7 +296,7 @@ def cancel_job() -> Json:
         "responses": {
             "200": _answer("The job was final before, and stays as it is.", "Job"),
             "202": _answer("The job as it stands now.", "Job"),
-            **_problems(404, 503),
+            **_problems(401, 404, 503),
         },
     }
 
@@ -278,17 +318,38 @@ def list_jobs() -> Json:
         ],
         "responses": {
             "200": _answer("A page of jobs.", "JobPage", headers),
-            **_problems(422, 503),
+            **_problems(401, 422, 503),
         },
     }
 
 
-def _read(operation: str, summary: str, model: str) -> Json:
+def _read(operation: str, summary: str, model: str, *refusals: int) -> Json:
     return {
         "operationId": operation,
         "tags": ["overview"],
         "summary": summary,
-        "responses": {"200": _answer("As it stands.", model), **_problems(503)},
+        "responses": {
+            "200": _answer("As it stands.", model),
+            **_problems(401, *refusals, 503),
+        },
+    }
+
+
+def metrics() -> Json:
+    return {
+        "operationId": "getMetrics",
+        "tags": ["health"],
+        "summary": "How the service stands, for Prometheus",
+        "responses": {
+            "200": {
+                "description": "Metrics in the format that `Accept` asks for, or in plain text.",
+                "content": {
+                    "text/plain": {"schema": {"type": "string"}},
+                    "application/openmetrics-text": {"schema": {"type": "string"}},
+                },
+            },
+            **_problems(401, 403, 503),
+        },
     }
 
 
@@ -297,6 +358,7 @@ def livez() -> Json:
         "operationId": "livez",
         "tags": ["health"],
         "summary": "Is the process up?",
+        "security": [],
         "responses": {"200": _answer("It is.", "Health")},
     }
 
@@ -306,6 +368,7 @@ def readyz() -> Json:
         "operationId": "readyz",
         "tags": ["health"],
         "summary": "Can requests be served?",
+        "security": [],
         "description": "The database answers, and its schema is at least the one expected.",
         "responses": {
             "200": _answer("They can.", "Health"),
@@ -330,9 +393,16 @@ def problem_responses() -> Json:
 
 def _problem(status: int, description: str) -> Json:
     schema = {"$ref": "#/components/schemas/Problem"}
-    response: Json = {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+    response: Json = {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": schema}},
+        "headers": dict(GIVEN_ID),
+    }
+    if status == 401:
+        challenge = _header("How to say who you are.", {"type": "string"})
+        response["headers"]["WWW-Authenticate"] = challenge
     if status in (429, 503):
-        response["headers"] = {"Retry-After": _retry_after("When to try again, in seconds.")}
+        response["headers"]["Retry-After"] = _retry_after("When to try again, in seconds.")
     return response
 
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from psycopg.rows import dict_row
 from pydantic import BaseModel, BeforeValidator, Field
 
-from web import cursors, database
+from web import access, cursors, database
 from web.answers import answer, conditional
 from web.problems import Invalid
 from web.schemas import Job, JobPage, Status
@@ -49,6 +49,7 @@ LIST_JOBS = """
         and (%(to_id)s::uuid is null or id <= %(to_id)s)
         and (%(created_after)s::timestamptz is null or created_at > %(created_after)s)
         and (%(created_before)s::timestamptz is null or created_at < %(created_before)s)
+        and (%(client)s::text is null or client_id = %(client)s)
         and (%(model)s::text is null or model = %(model)s)
         and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
         and (%(status)s::text is null or status = %(status)s)
@@ -154,4 +155,5 @@ def read(query: PageQuery) -> list[dict[str, Any]]:
         database.get().connection() as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        return cursor.execute(LIST_JOBS, query.wanted, prepare=False).fetchall()
+        wanted = query.wanted | {"client": access.scope()}
+        return cursor.execute(LIST_JOBS, wanted, prepare=False).fetchall()

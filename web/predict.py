@@ -5,7 +5,18 @@ from uuid import UUID
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from web import admission, idempotency, inserts, json_body, logs, settings, submissions, waiting
+from web import (
+    access,
+    admission,
+    idempotency,
+    inserts,
+    json_body,
+    logs,
+    settings,
+    submissions,
+    tracing,
+    waiting,
+)
 from web.answers import answer, retry_after
 from web.errors import DatabaseUnavailable
 from web.idempotency import Found, Key
@@ -32,7 +43,7 @@ def predict() -> Response:
     else:
         eta = admission.admit({"/model": submission.model})
         job_id = insert(new_job(submission), key)
-        logs.info("submitted", job_id=job_id, model=submission.model)
+        logs.info("submitted", job_id=job_id, model=submission.model, **tracing.fields())
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
@@ -62,5 +73,11 @@ def insert(job: NewJob, key: Key | None) -> UUID:
 
 def new_job(submission: Submission) -> NewJob:
     """Say what is to be inserted."""
-    attempts = settings.get().max_attempts
-    return NewJob(submission.model, submission.text, submission.priority, attempts)
+    return NewJob(
+        model=submission.model,
+        text=submission.text,
+        priority=submission.priority,
+        max_attempts=settings.get().max_attempts,
+        client_id=access.caller().client_id,
+        traceparent=tracing.traceparent(),
+    )

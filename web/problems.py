@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
 
-from web import logs
+from web import logs, tracing
 from web.answers import answer
 from web.errors import DatabaseUnavailable, SchemaMissing
 
@@ -69,7 +69,8 @@ def unavailable(error: DatabaseUnavailable) -> Response:
     """Ask the client to come back; the reason is for the log."""
     cause = error.__cause__
     name = type(cause or error).__name__
-    logs.error("database_unavailable", error=name, sqlstate=sqlstate(cause))
+    fields = tracing.fields()
+    logs.error("database_unavailable", error=name, sqlstate=sqlstate(cause), **fields)
     detail = NOT_SET_UP if isinstance(error, SchemaMissing) else NOT_REACHED
     return problem(ServiceUnavailable(detail, retry_after=RETRY_SECONDS))
 
@@ -81,6 +82,7 @@ def unexpected(error: Exception) -> Response:
         error=type(error).__name__,
         sqlstate=sqlstate(error),
         frames=frames(error),
+        **tracing.fields(),
     )
     return problem(InternalServerError("Something went wrong here. It has been logged."))
 

@@ -5,9 +5,10 @@ from uuid import UUID
 from flask import Blueprint, Response
 from werkzeug.exceptions import Conflict, NotFound
 
-from web import admission, database, logs, settings
+from web import admission, database, idempotency, logs, settings, tracing
 from web.answers import answer
 from web.errors import DatabaseUnavailable
+from web.idempotency import Found, Key
 from web.jobs import answer_job
 from web.rows import Row, parse_id, read
 from web.schemas import Job
@@ -20,14 +21,20 @@ NEW: Row = {"status": "pending", "error": None, "errors": [], "attempt": 0, "sta
 
 # A cancel or the deletion of the old job does not matter any more when this has read it.
 INSERT_RETRY = """
-    insert into job (model, input, priority, max_attempts, retry_of, client_id)
+    insert into job (
+        model, input, priority, max_attempts, retry_of, client_id, traceparent,
+        idempotency_key, input_hash
+    )
     select
         model,
         input,
         priority,
         %(max_attempts)s::smallint,
         id,
-        client_id
+        client_id,
+        %(traceparent)s::text,
+        %(key)s::text,
+        %(hash)s::bytea
     from job
     where
         id = %(job_id)s
@@ -43,9 +50,11 @@ def retry(job_id: str) -> Response:
     old = read(parse_id(job_id))
     if old["status"] != "failed":
         raise Conflict(f"Only a failed job can be retried; this one is {old['status']}.")
-    admission.admit({"": old["model"]})
-    new_id = insert(old)
-    logs.info("submitted", job_id=new_id, model=old["model"], retry_of=old["job_id"])
+    key = idempotency.read_key()
+    # Whoever asks: the new job is the same client's.
+    key = key and key._replace(client_id=old["client_id"])
+    found = idempotency.find(key) if key else None
+    new_id = found.job_id if found else submit(old, key)
     headers = {"Location": f"/jobs/{new_id}"}
     try:
         return answer_job(read(new_id), 202, headers)
@@ -55,12 +64,31 @@ def retry(job_id: str) -> Response:
         return answer(Job.model_construct(**new, queue=None), 202, headers)
 
 
-def insert(old: Row) -> UUID:
+def submit(old: Row, key: Key | None) -> UUID:
+    """Let the new job in and insert it; with a key, unless that was done before."""
+    admission.admit({"": old["model"]})
+    if key is None:
+        new_id = insert(old, None)
+    else:
+        new_id = idempotency.once(key, lambda: Found(insert(old, key), None)).job_id
+    fields = {"retry_of": old["job_id"]} | tracing.fields()
+    logs.info("submitted", job_id=new_id, model=old["model"], **fields)
+    return new_id
+
+
+def insert(old: Row, key: Key | None) -> UUID:
     """Insert the new job; when this returns its id, it is committed.
 
+    :raises UniqueViolation: when the key is taken.
     :raises DatabaseUnavailable: when it may not be.
     """
-    values = {"job_id": old["job_id"], "max_attempts": settings.get().max_attempts}
+    values = {
+        "job_id": old["job_id"],
+        "max_attempts": settings.get().max_attempts,
+        "traceparent": tracing.traceparent(),
+        "key": key.text if key else None,
+        "hash": key.hash if key else None,
+    }
     with database.get().connection() as connection:
         row = connection.execute(INSERT_RETRY, values | {"until": connection.until}).fetchone()
         if row is None:

@@ -6,7 +6,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from werkzeug.exceptions import NotFound
 
-from web import database
+from web import access, database
 
 Row = dict[str, Any]
 
@@ -26,16 +26,19 @@ READ_JOBS = """
         finished_at,
         retry_of,
         batch_id,
+        client_id,
         run_at,
         extract(epoch from run_at - now())::float8 as due_in,
         extract(epoch from now() - started_at)::float8 as running_for
     from job
-    where id = any(%(ids)s)
+    where
+        id = any(%(ids)s)
+        and (%(client)s::text is null or client_id = %(client)s)
 """
 
 
 def read(job_id: UUID) -> Row:
-    """Read a job by column.
+    """Read a job by column, if the current request may see it.
 
     :raises NotFound: when there is none.
     """
@@ -43,7 +46,7 @@ def read(job_id: UUID) -> Row:
         database.get().connection() as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        row = cursor.execute(READ_JOBS, {"ids": [job_id]}).fetchone()
+        row = cursor.execute(READ_JOBS, {"ids": [job_id], "client": access.scope()}).fetchone()
     if row is None:
         raise no_such("job")
     return row

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated
 
 import psycopg
@@ -24,6 +25,14 @@ def check_database_url(url: str) -> str:
     return url
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 DatabaseUrl = Annotated[str, AfterValidator(check_database_url)]
 
 
@@ -38,8 +47,14 @@ class Settings(BaseModel):
     port: int = Field(8000, alias="PORT", ge=1, le=65535)
     processes: int = Field(2, alias="WEB_CONCURRENCY", ge=1, le=256)
     threads: int = Field(128, alias="WEB_THREADS", ge=1, le=1024)
+    require_keys: bool = Field(False, alias="JOBRUNNER_REQUIRE_KEYS")
     max_attempts: int = Field(3, alias="JOBRUNNER_MAX_ATTEMPTS", ge=1, le=100)
     max_pending: int = Field(100_000, alias="JOBRUNNER_MAX_PENDING", ge=1, le=100_000_000)
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether other machines may call, and nobody is asked for a key."""
+        return not self.require_keys and not is_loopback(self.host)
 
     @property
     def most_waiting(self) -> int:

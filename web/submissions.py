@@ -12,7 +12,7 @@ from web.inserts import NewJob
 # All or nothing. Of several jobs the first one has the key.
 INSERT_ALL = """
     insert into job (
-        model, input, priority, max_attempts,
+        model, input, priority, max_attempts, client_id, traceparent,
         batch_id, batch_position, idempotency_key, input_hash
     )
     select
@@ -20,6 +20,8 @@ INSERT_ALL = """
         jsonb_build_object('text', item.text),
         item.priority,
         item.max_attempts,
+        item.client_id,
+        item.traceparent,
         %(batch_id)s::uuid,
         case when %(batch_id)s::uuid is not null then item.position - 1 end,
         case when item.position = 1 then %(key)s::text end,
@@ -27,9 +29,16 @@ INSERT_ALL = """
     from
         rows from (
             jsonb_to_recordset(%(items)s::jsonb) as (
-                model text, text text, priority smallint, max_attempts smallint
+                model text,
+                text text,
+                priority smallint,
+                max_attempts smallint,
+                client_id text,
+                traceparent text
             )
-        ) with ordinality as item (model, text, priority, max_attempts, position)
+        ) with ordinality as item (
+            model, text, priority, max_attempts, client_id, traceparent, position
+        )
     where (select clock_timestamp() < to_timestamp(%(until)s))
     returning
         id,

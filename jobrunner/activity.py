@@ -1,0 +1,155 @@
+"""What a runner has done since it last told the database: see sql/0022_create_activity.sql.
+
+The functions take an autocommit connection.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+
+from jobrunner.outcome import Outcome
+
+Connection = psycopg.Connection[Any]
+
+READ_BOUNDS = "select histogram_bounds()"
+
+# Rows in the order of their key, so that two runners do not lock each other out.
+RECORD = """
+    insert into activity (
+        model, minute, completed, failed, retried, released, rescued,
+        waits, wait_seconds, inferences, inference_seconds
+    )
+    select
+        done.model,
+        span.minute,
+        done.completed,
+        done.failed,
+        done.retried,
+        done.released,
+        done.rescued,
+        done.waits,
+        done.wait_seconds,
+        done.inferences,
+        done.inference_seconds
+    from jsonb_to_recordset(%(rows)s::jsonb) as done (
+        model text,
+        completed bigint,
+        failed bigint,
+        retried bigint,
+        released bigint,
+        rescued bigint,
+        waits bigint[],
+        wait_seconds double precision,
+        inferences bigint[],
+        inference_seconds double precision
+    )
+    cross join (
+        values
+            ('-infinity'::timestamptz),
+            (date_trunc('minute', clock_timestamp()))
+    ) as span (minute)
+    order by done.model, span.minute
+    on conflict (model, minute) do update
+    set
+        completed = activity.completed + excluded.completed,
+        failed = activity.failed + excluded.failed,
+        retried = activity.retried + excluded.retried,
+        released = activity.released + excluded.released,
+        rescued = activity.rescued + excluded.rescued,
+        waits = add_counts(activity.waits, excluded.waits),
+        wait_seconds = activity.wait_seconds + excluded.wait_seconds,
+        inferences = add_counts(activity.inferences, excluded.inferences),
+        inference_seconds = activity.inference_seconds + excluded.inference_seconds
+"""
+
+DELETE_OLD = """
+    delete from activity
+    where
+        minute < now() - interval '2 days'
+        and minute > '-infinity'
+"""
+
+
+@dataclass
+class Counts:
+    """What was done for one model. ``waits`` and ``inferences`` are histograms."""
+
+    waits: list[int]
+    inferences: list[int]
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    released: int = 0
+    rescued: int = 0
+    wait_seconds: float = 0.0
+    inference_seconds: float = 0.0
+
+
+class Activity:
+    """Counts by model until they are recorded."""
+
+    def __init__(self) -> None:
+        self._bounds: Sequence[float] = ()
+        self._counts: dict[str, Counts] = {}
+
+    def begin(self, connection: Connection) -> None:
+        """Learn the bounds of the histograms; nothing can be counted before."""
+        if not self._bounds:
+            [(self._bounds,)] = connection.execute(READ_BOUNDS).fetchall()
+
+    def of(self, model: str) -> Counts:
+        """The counts of a model, to add to."""
+        counts = self._counts.get(model)
+        if counts is None:
+            places = len(self._bounds) + 1
+            counts = self._counts[model] = Counts([0] * places, [0] * places)
+        return counts
+
+    def add_waits(self, model: str, waits: Iterable[float]) -> None:
+        """Count how many seconds jobs have waited for their claim."""
+        counts = self.of(model)
+        for seconds in waits:
+            counts.waits[bisect_left(self._bounds, seconds)] += 1
+            counts.wait_seconds += seconds
+
+    def add_outcomes(self, outcomes: Iterable[Outcome], statuses: Mapping[str, str]) -> None:
+        """Count attempts by the status that their jobs have now, and their inferences."""
+        for outcome in outcomes:
+            counts, status = self.of(outcome.job.model), statuses[outcome.job.id]
+            if status == "completed":
+                counts.completed += 1
+            elif status == "failed":
+                counts.failed += 1
+            else:
+                counts.retried += 1
+            if (seconds := outcome.seconds) is not None:
+                counts.inferences[bisect_left(self._bounds, seconds)] += 1
+                counts.inference_seconds += seconds
+
+    def add_released(self, model: str, jobs: int) -> None:
+        """Count starts that were handed back."""
+        if jobs:
+            self.of(model).released += jobs
+
+    def add_rescued(self, model: str) -> None:
+        """Count a job that was freed from a dead runner."""
+        self.of(model).rescued += 1
+
+    def record(self, connection: Connection) -> None:
+        """Add all that was counted to what the database knows, and begin anew.
+
+        :raises psycopg.Error: when that can't be done now; the counts stay.
+        """
+        if self._counts:
+            rows = [{"model": model} | asdict(counts) for model, counts in self._counts.items()]
+            connection.execute(RECORD, {"rows": json.dumps(rows)})
+            self._counts = {}
+
+
+def delete_old(connection: Connection) -> None:
+    """Delete the minutes of which nobody wants to see a plot any more."""
+    connection.execute(DELETE_OLD)

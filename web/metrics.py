@@ -1,0 +1,136 @@
+"""``GET /metrics``: how the service stands, for Prometheus.
+
+All of it is read from the database, so that each web process says the same: how the queue
+stands, and what the runners have counted (see ``sql/0022_create_activity.sql``).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from flask import Blueprint, Response, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from web.overview import read
+from web.rows import Row
+
+blueprint = Blueprint("metrics", __name__)
+
+READ_QUEUES = """
+    select
+        model,
+        pending,
+        waiting_to_retry,
+        processing,
+        coalesce(extract(epoch from oldest_pending_age), 0)::float8 as oldest_pending_seconds,
+        runners,
+        workers
+    from queue_health
+"""
+
+READ_ACTIVITY = """
+    select
+        model,
+        completed,
+        failed,
+        retried,
+        released,
+        rescued,
+        waits,
+        wait_seconds,
+        inferences,
+        inference_seconds,
+        histogram_bounds() as bounds
+    from activity
+    where minute = '-infinity'
+    order by model
+"""
+
+GAUGES = {
+    "oldest_pending_seconds": "Age of the oldest job that waits; 0 where none does.",
+    "waiting_to_retry": "Jobs among the pending that are not due yet.",
+    "runners": "Live runners that serve the model.",
+    "workers": "Worker processes of these runners.",
+}
+OUTCOMES = ("completed", "failed", "retried", "released")
+
+
+class Found(Collector):
+    """What was read, as metrics."""
+
+    def __init__(self, queues: Sequence[Row], activity: Sequence[Row]) -> None:
+        self._queues = queues
+        self._activity = activity
+
+    def collect(self) -> Iterator[Metric]:
+        """Give each metric with a sample for each model."""
+        yield self._jobs()
+        for name, said in GAUGES.items():
+            yield self._gauge(name, said)
+        yield self._attempts()
+        yield self._rescues()
+        yield self._histogram(
+            "wait", "waits", "Seconds from when a job was due to its claim, of each attempt."
+        )
+        yield self._histogram(
+            "inference", "inferences", "Seconds that an inference took, as the worker measured it."
+        )
+
+    def _jobs(self) -> Metric:
+        jobs = GaugeMetricFamily(
+            "jobrunner_jobs", "Jobs that are not final.", labels=("model", "status")
+        )
+        for row in self._queues:
+            for status in ("pending", "processing"):
+                jobs.add_metric((row["model"], status), row[status])
+        return jobs
+
+    def _gauge(self, name: str, said: str) -> Metric:
+        gauge = GaugeMetricFamily(f"jobrunner_{name}", said, labels=("model",))
+        for row in self._queues:
+            gauge.add_metric((row["model"],), row[name])
+        return gauge
+
+    def _attempts(self) -> Metric:
+        attempts = CounterMetricFamily(
+            "jobrunner_attempts",
+            "Attempts by what came of them; those that were released are not counted by the job.",
+            labels=("model", "outcome"),
+        )
+        for row in self._activity:
+            for outcome in OUTCOMES:
+                attempts.add_metric((row["model"], outcome), row[outcome])
+        return attempts
+
+    def _rescues(self) -> Metric:
+        rescues = CounterMetricFamily(
+            "jobrunner_rescues", "Jobs that were freed from dead runners.", labels=("model",)
+        )
+        for row in self._activity:
+            rescues.add_metric((row["model"],), row["rescued"])
+        return rescues
+
+    def _histogram(self, name: str, column: str, said: str) -> Metric:
+        histogram = HistogramMetricFamily(f"jobrunner_{name}_seconds", said, labels=("model",))
+        for row in self._activity:
+            buckets = cumulative(row["bounds"], row[column])
+            histogram.add_metric((row["model"],), buckets, row[f"{name}_seconds"])
+        return histogram
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Write the metrics in the format that the scraper asks for."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Found(read(READ_QUEUES), read(READ_ACTIVITY)))
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(registry), content_type=content_type)
+
+
+def cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
+    """Count as Prometheus does: each bucket with those below it."""
+    names = [str(float(bound)) for bound in bounds]
+    return [*zip([*names, "+Inf"], map(float, accumulate(counts)), strict=True)]
