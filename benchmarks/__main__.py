@@ -2,7 +2,8 @@
 
 The contenders of a workload take turns, run by run, on one server of their own with default,
 durable settings. Machines differ and are shared: compare figures of one run. ``FULL=1`` in
-the environment measures the growth with ten million rows, not with one.
+the environment measures with ten million finished rows, not with one, and lists five million
+jobs, not half a million.
 """
 
 import argparse
@@ -16,9 +17,11 @@ from statistics import quantiles
 import psycopg
 
 from benchmarks import (
+    crowd,
     drain,
     growth,
     latency,
+    lists,
     queues,
     raw,
     report,
@@ -34,6 +37,7 @@ from benchmarks.figures import Figures
 from benchmarks.queues import Queue
 from benchmarks.queues.celery import Celery
 from benchmarks.queues.graphile import GraphileWorker
+from benchmarks.queues.history import History
 from benchmarks.queues.jobrunner import Aged, Checked, Jobrunner, OneRunner
 from benchmarks.queues.pgqueuer import PgQueuer
 from benchmarks.queues.procrastinate import Procrastinate
@@ -144,9 +148,15 @@ def steadies(bench: Bench) -> None:
 
 
 def _add_quantiles(bench: Bench, workload: str, queue: Queue, seconds: list[float]) -> None:
+    _add_cuts(bench, workload, queue.name, seconds, queue.settings)
+
+
+def _add_cuts(
+    bench: Bench, workload: str, contender: str, seconds: list[float], settings: str
+) -> None:
     cuts = quantiles(seconds, n=100)
     for name, value in (("p50", cuts[49]), ("p99", cuts[98])):
-        bench.figures.add(f"{workload}, {name}", queue.name, "ms", value * 1000, queue.settings)
+        bench.figures.add(f"{workload}, {name}", contender, "ms", value * 1000, settings)
 
 
 def submits(bench: Bench) -> None:
@@ -188,6 +198,25 @@ def waitings(bench: Bench) -> None:
             queues.rest()
             seconds = waits.measure(port, LATENCY_JOBS)
         _add_quantiles(bench, "outcome to answered wait", ours, seconds)
+
+
+def crowds(bench: Bench) -> None:
+    """How one web process answers others while as many clients wait as may."""
+    for _ in range(bench.runs):
+        for workload, contender, unit, value in crowd.measure(bench.ours()):
+            bench.figures.add(workload, contender, unit, value, crowd.SETTINGS)
+
+
+def listings(bench: Bench) -> None:
+    """`GET /jobs` of many jobs, by what is asked for."""
+    history = bench.queue(History)
+    assert isinstance(history, History)
+    workload = f"GET /jobs, {lists.PAGE_JOBS} of {history.jobs:,}"
+    for _ in range(bench.runs):
+        with webs.Ours(history.url).running() as port:
+            for filters in lists.CASES:
+                seconds, bar = lists.measure(port, history, filters), lists.bar_of(filters)
+                _add_cuts(bench, workload, lists.name_of(filters), seconds, bar)
 
 
 def _webs(bench: Bench) -> Iterator[webs.Web]:
@@ -252,6 +281,8 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "submit": submits,
     "batch": batches,
     "wait": waitings,
+    "waiters": crowds,
+    "lists": listings,
     "age": ages,
     "growth": growths,
     "statements": costs,

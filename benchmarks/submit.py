@@ -25,16 +25,21 @@ def request(path: str, fields: Any) -> bytes:
     )
 
 
+def get(path: str) -> bytes:
+    """Write a GET."""
+    return b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode()
+
+
 SINGLE = request("/predict", ITEM)
 BATCH = request("/predict/batch", {"items": [ITEM] * BATCH_ITEMS})
 WAITING = request("/predict?wait=20", ITEM)
 
 
 class Client:
-    """A connection that posts as soon as it has its answer."""
+    """A connection that posts as soon as it has its answer (or sends whatever ``request`` is)."""
 
     def __init__(self, port: int, sent: bytes = SINGLE) -> None:
-        self._request = sent
+        self.request = sent
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answer = b""
@@ -43,7 +48,7 @@ class Client:
     def post(self) -> None:
         """Send the request."""
         self._answer, self._started = b"", perf_counter()
-        self.socket.sendall(self._request)
+        self.socket.sendall(self.request)
 
     @property
     def body(self) -> bytes:

@@ -40,11 +40,11 @@ class Web(ABC):
         """The command that runs it."""
 
     @contextmanager
-    def running(self) -> Iterator[int]:
+    def running(self, **settings: str) -> Iterator[int]:
         """Run it until the block ends; give its port."""
         execute(self.url, self.tables)
         port = free_port()
-        environment = os.environ | {"DATABASE_URL": self.url, "PORT": str(port)}
+        environment = os.environ | {"DATABASE_URL": self.url, "PORT": str(port)} | settings
         environment |= {"BENCHMARK_REDIS": self._broker} if self._broker else {}
         process = subprocess.Popen(
             self.command(port),
