@@ -1,5 +1,6 @@
 """``GET /jobs``: the jobs, newest first, a page at a time."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -7,13 +8,13 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Blueprint, Response, request
-from psycopg.rows import dict_row
 from pydantic import BaseModel, BeforeValidator, Field
 
-from web import access, cursors, database
-from web.answers import answer, conditional
+from web import access, cursors, database, json_rows
+from web.answers import conditional
+from web.json_rows import JsonRow
 from web.problems import Invalid
-from web.schemas import Job, JobPage, Status
+from web.schemas import Job, Status
 from web.validation import check_query
 
 blueprint = Blueprint("pages", __name__)
@@ -140,20 +141,21 @@ def list_jobs() -> Response:
     """List jobs; one more than wanted is read, to see whether there is a next page."""
     query = check_query(PageQuery, request.args)
     rows = read(query)
-    shown = [Job.model_construct(**row, queue=None) for row in rows[: query.limit]]
+    shown = [json_rows.write(row, Job.model_fields) for row in rows[: query.limit]]
     headers = {"Cache-Control": "private, no-cache"}
     next_url = None
     if len(rows) > query.limit:
-        next_url = query.next_url(shown[-1].job_id)
+        next_url = query.next_url(UUID(json.loads(str(rows[query.limit - 1]["job_id"]))))
         headers["Link"] = f'<{next_url}>; rel="next"'
-    return conditional(answer(JobPage.model_construct(jobs=shown, next=next_url), headers=headers))
+    body = f'{{"jobs": [{", ".join(shown)}], "next": {json.dumps(next_url)}}}'
+    return conditional(Response(body, headers=headers, mimetype="application/json"))
 
 
-def read(query: PageQuery) -> list[dict[str, Any]]:
-    """Read a page of jobs by column, and one job of the page after it."""
+def read(query: PageQuery) -> list[JsonRow]:
+    """Read a page of jobs, and one job of the page after it; each column is JSON."""
     with (
         database.get().connection() as connection,
-        connection.cursor(row_factory=dict_row) as cursor,
+        json_rows.cursor(connection) as cursor,
     ):
         wanted = query.wanted | {"client": access.scope()}
         return cursor.execute(LIST_JOBS, wanted, prepare=False).fetchall()
