@@ -6,11 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
 from time import monotonic
 from typing import Any, ClassVar
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from helpers import POSITIVE, Jobs, login_url, wait_for
+from web.changes import Watch, known_to
+from web.listener import Listener
 from web_server import SECONDS, Answer, WebServer
 
 Submit = Callable[..., Future[Answer]]
@@ -333,3 +336,28 @@ def test_who_waits_in_vain_is_told_how_the_job_stands_though_nothing_is_heard(
         jobs.finish(job_id)
 
         assert waiting.result().json["status"] == "completed"
+
+
+def test_what_is_known_is_not_read_again(web_url: str, jobs: Jobs) -> None:
+    listener = Listener(web_url)
+    one, other = UUID(jobs.add()), UUID(jobs.add())
+    listener.watch()
+    try:
+        known = {row["job_id"]: row["version"] for row in listener.read({one: "", other: ""})}
+        jobs.start(str(other))
+
+        changed = listener.read(known)
+    finally:
+        listener.lose()
+
+    assert set(known) == {one, other}
+    assert [(row["job_id"], row["status"]) for row in changed] == [(other, "processing")]
+
+
+def test_who_knows_less_of_a_job_than_another_is_told_too() -> None:
+    job_id, other = UUID(int=1), UUID(int=2)
+    rows = [(job_id, "5"), (job_id, "6"), (job_id, "6"), (other, "7"), (other, "7")]
+
+    known = known_to(Watch({"job_id": each, "version": version}) for each, version in rows)
+
+    assert known == {job_id: "", other: "7"}

@@ -6,7 +6,7 @@ a hint: it reads again shortly after it has begun to watch, and polls.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition, Lock, Thread
 from time import monotonic, sleep
@@ -39,7 +39,7 @@ class Watch:
 
     def __init__(self, row: Row) -> None:
         self.job_id: UUID = row["job_id"]
-        self._seen = row
+        self.version: str = row["version"]
         self._news: Row | None = None
         self.ended = False
         self._changed = Condition()
@@ -57,8 +57,8 @@ class Watch:
     def offer(self, row: Row) -> None:
         """Give it the job as it stands now."""
         with self._changed:
-            if differs(row, self._seen):
-                self._seen = self._news = row
+            if row["version"] != self.version:
+                self.version, self._news = row["version"], row
                 self._changed.notify()
 
     def end(self) -> None:
@@ -169,7 +169,7 @@ class Changes:
         if self._listener.watch():
             self._look_again_at = monotonic() + SECOND_LOOK_SECONDS
         looks_again = monotonic() < self._look_again_at
-        read = {row["job_id"]: row for row in self._listener.read({w.job_id for w in watches})}
+        read = {row["job_id"]: row for row in self._listener.read(known_to(watches))}
         # Not to those who have come meanwhile: they may know better.
         for watch in watches:
             if row := read.get(watch.job_id):
@@ -188,9 +188,13 @@ class Changes:
             return list(self._watches)
 
 
-def differs(row: Row, former: Row) -> bool:
-    """Whether a job has moved, as against a time that has gone by."""
-    return any(row[key] != former[key] for key in ("status", "attempt", "run_at", "started_at"))
+def known_to(watches: Iterable[Watch]) -> dict[UUID, str]:
+    """The version of each job that those who wait for it know; none, where they differ."""
+    known: dict[UUID, str] = {}
+    for watch in watches:
+        same = known.get(watch.job_id, watch.version) == watch.version
+        known[watch.job_id] = watch.version if same else ""
+    return known
 
 
 def get() -> Changes:

@@ -6,7 +6,7 @@ and through a pooler it would hear nothing. There, and while it is deaf, jobs ar
 
 import select
 import socket
-from collections.abc import Collection
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from web.database import (
     ACT_AS_WEB,
     DEFAULTS,
     ENCODING,
+    PREPARE_AFTER,
     READABLE_TIMES,
     STATEMENT_TIMEOUT,
     BoundedConnection,
@@ -68,14 +69,15 @@ class Listener:
             self._execute(UNWATCH)
         self._watching = False
 
-    def read(self, ids: Collection[UUID]) -> list[Row]:
-        """Read jobs as they stand.
+    def read(self, known: Mapping[UUID, str]) -> list[Row]:
+        """Read the jobs that have another version by now than is known of them.
 
         :raises psycopg.Error: when the database can't be had.
         """
         assert self._connection is not None
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(READ_JOBS, {"ids": list(ids), "client": None}).fetchall()
+            values = {"ids": [*known], "versions": [*known.values()], "client": None}
+            return cursor.execute(READ_JOBS, values).fetchall()
 
     def wait(self, bell: socket.socket, seconds: float) -> None:
         """Wait until jobs have changed, the bell is rung, or the time is over.
@@ -117,6 +119,7 @@ class Listener:
                 connection.execute(STATEMENT_TIMEOUT)
                 connection.execute(READABLE_TIMES)
                 connection.add_notify_handler(self._note)
+                connection.prepare_threshold = PREPARE_AFTER
         except BaseException:
             connection.close()
             raise

@@ -10,7 +10,8 @@ from web import access, database
 
 Row = dict[str, Any]
 
-# Times are compared here, by the database's clock alone.
+# Times are compared here, by the database's clock alone. Who knows a version of a job is given
+# none that is the same; each change of a row makes another xmin.
 READ_JOBS = """
     select
         id as job_id,
@@ -28,11 +29,14 @@ READ_JOBS = """
         batch_id,
         client_id,
         run_at,
+        xmin::text as version,
         extract(epoch from run_at - now())::float8 as due_in,
         extract(epoch from now() - started_at)::float8 as running_for
     from job
     where
-        id = any(%(ids)s)
+        id = any(%(ids)s::uuid[])
+        and xmin::text is distinct from
+            (%(versions)s::text[])[array_position(%(ids)s::uuid[], id)]
         and (%(client)s::text is null or client_id = %(client)s)
 """
 
@@ -46,7 +50,8 @@ def read(job_id: UUID) -> Row:
         database.get().connection() as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        row = cursor.execute(READ_JOBS, {"ids": [job_id], "client": access.scope()}).fetchone()
+        values = {"ids": [job_id], "versions": [], "client": access.scope()}
+        row = cursor.execute(READ_JOBS, values).fetchone()
     if row is None:
         raise no_such("job")
     return row
