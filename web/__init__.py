@@ -22,12 +22,12 @@ from web import (
     problems,
     retry,
     settings,
-    tracing,
 )
 from web.backlog import Backlog
 from web.changes import Changes
 from web.cursors import Cursors
 from web.database import Database
+from web.edge import Edge
 from web.inserts import Inserts
 from web.quotas import Quotas
 from web.settings import Settings
@@ -35,14 +35,6 @@ from web.settings import Settings
 MODULES = (
     predict, batches, jobs, events, cancel, retry, pages, overview, metrics, health, docs,
 )  # fmt: skip
-
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 def create_app(given: Settings | None = None) -> Flask:
@@ -65,10 +57,11 @@ def create_app(given: Settings | None = None) -> Flask:
     for module in MODULES:
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/", "index", index)
-    tracing.register(app)
     app.before_request(refuse_empty_segment)
-    access.register(app, database)
-    app.after_request(harden)
+    if found.require_keys:
+        access.register(app, database)
+    app.after_request(describe_options)
+    app.wsgi_app = Edge(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
@@ -86,11 +79,9 @@ def refuse_empty_segment() -> None:
         raise NotFound
 
 
-def harden(response: Response) -> Response:
-    """Keep browsers and caches from making more of an answer than it is."""
+def describe_options(response: Response) -> Response:
+    """Answer OPTIONS by its header Allow, and no body."""
     if request.method == "OPTIONS" and not response.data:
         response.status_code = 204
         del response.headers["Content-Type"]
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
     return response

@@ -17,7 +17,6 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from web import settings
 from web.database import Database
 
 FRESH_SECONDS = 1.0
@@ -118,7 +117,7 @@ def check() -> None:
     :raises Unauthorized: without a valid key.
     :raises Forbidden: with one that is not an operator's, where one is needed.
     """
-    if request.endpoint is None or request.endpoint in OPEN or not settings.get().require_keys:
+    if request.endpoint is None or request.endpoint in OPEN:
         return
     given = request.authorization
     if given is None or given.type != "bearer" or given.token is None:
@@ -134,8 +133,7 @@ def check() -> None:
 
 def vary(response: Response) -> Response:
     """Let no cache give the answer to one key to another."""
-    if settings.get().require_keys:
-        response.vary.add("Authorization")
+    response.vary.add("Authorization")
     return response
 
 

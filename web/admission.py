@@ -1,6 +1,5 @@
 """Which jobs are let into the queue."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 from werkzeug.exceptions import TooManyRequests
@@ -20,7 +19,9 @@ def admit(models: Mapping[str, str]) -> float | None:
     :raises Invalid: naming each whose model was never there.
     :raises TooManyRequests: when the queue is full, or the client has as many there as it may.
     """
-    queue, wanted = backlog.get(), Counter(models.values())
+    queue, wanted = backlog.get(), dict[str, int]()
+    for model in models.values():
+        wanted[model] = wanted.get(model, 0) + 1
     for model in wanted:
         snapshot = queue.now(model)
     unknown = [place for place, model in models.items() if model not in snapshot.crews]
@@ -29,7 +30,7 @@ def admit(models: Mapping[str, str]) -> float | None:
     if queue.full(snapshot):
         raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
     caller = access.caller()
-    if not quotas.get().admits(caller, len(models)):
+    if caller.max_pending is not None and not quotas.get().admits(caller, len(models)):
         raise TooManyRequests(
             f"As many jobs of {caller.client_id} are waiting as may. Try again later.",
             retry_after=FULL_RETRY_SECONDS,

@@ -9,9 +9,24 @@ from uuid import UUID
 
 from flask import Response, request
 from pydantic import BaseModel
+from werkzeug.datastructures import Headers
 
 UNKNOWN_SECONDS = 2
 MAX_SECONDS = 30
+
+
+class Answer(Response):
+    """A response whose headers are written as they are.
+
+    Werkzeug looks whether an address has to be escaped and how long the body is; that takes
+    longer than it does to write a job.
+    """
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """Give the headers; those of an answer without a body as ever."""
+        if self.status_code in (204, 304):
+            return super().get_wsgi_headers(environ)
+        return self.headers
 
 
 def answer(
@@ -21,7 +36,19 @@ def answer(
     mimetype: str = "application/json",
 ) -> Response:
     """Make a response of a model, or of anything that is JSON."""
-    return Response(ENCODER.encode(body), status=status, headers=headers, mimetype=mimetype)
+    return of_text(ENCODER.encode(body), status, headers, mimetype)
+
+
+def of_text(
+    text: str,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    mimetype: str = "application/json",
+) -> Response:
+    """Make a response of what is JSON already; its headers are ASCII."""
+    data = text.encode()
+    given = {"Content-Length": str(len(data)), **(headers or {})}
+    return Answer(data, status=status, headers=given, mimetype=mimetype)
 
 
 def conditional(response: Response) -> Response:

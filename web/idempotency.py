@@ -24,6 +24,7 @@ from web.errors import DatabaseUnavailable
 from web.problems import Invalid
 
 HEADER = "Idempotency-Key"
+IN_ENVIRON = "HTTP_IDEMPOTENCY_KEY"
 # What is printable in ASCII, of a length that an index takes.
 KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 NO_KEY = f"The header {HEADER} should be 1 to 255 printable ASCII characters."
@@ -60,7 +61,7 @@ def read_key(submitted: BaseModel | None = None) -> Key | None:
 
     :raises BadRequest: when it is none.
     """
-    if (text := request.headers.get(HEADER)) is None:
+    if (text := request.environ.get(IN_ENVIRON)) is None:
         return None
     if not KEY.fullmatch(text):
         raise BadRequest(NO_KEY)

@@ -10,6 +10,8 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 STDERR = 2
+# As in tracing.py, which this must not import: it stands on Flask.
+REQUEST_ID = "jobrunner.request_id"
 REFUSED_HEAD = "Invalid request"
 ACCEPTED = str(HTTPStatus.ACCEPTED.value)
 
@@ -62,7 +64,7 @@ class GunicornLogger(Logger):  # type: ignore[misc]
             path=environ.get("PATH_INFO", "-"),
             status=status,
             seconds=f"{request_time.total_seconds():.3f}",
-            request_id=environ.get("jobrunner.request_id", "-"),
+            request_id=environ.get(REQUEST_ID, "-"),
         )
 
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, BeforeValidator, Field
 
 from web import access, cursors, database, json_rows
-from web.answers import conditional
+from web.answers import conditional, of_text
 from web.json_rows import JsonRow
 from web.problems import Invalid
 from web.schemas import Job, Status
@@ -148,7 +148,7 @@ def list_jobs() -> Response:
         next_url = query.next_url(UUID(json.loads(str(rows[query.limit - 1]["job_id"]))))
         headers["Link"] = f'<{next_url}>; rel="next"'
     body = f'{{"jobs": [{", ".join(shown)}], "next": {json.dumps(next_url)}}}'
-    return conditional(Response(body, headers=headers, mimetype="application/json"))
+    return conditional(of_text(body, headers=headers))
 
 
 def read(query: PageQuery) -> list[JsonRow]:

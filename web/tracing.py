@@ -7,11 +7,14 @@ here; the answer repeats it. Who traces sends ``traceparent``, which is kept wit
 """
 
 import re
+from typing import Any
 from uuid import uuid4
 
-from flask import Flask, Response, g, request
+from flask import request
 
-REQUEST_ID = "X-Request-ID"
+HEADER = "X-Request-ID"
+# Where the id stands in the WSGI environment, for gunicorn's line as well.
+REQUEST_ID = "jobrunner.request_id"
 # What a client may call it: nothing that a line of a log could be broken with.
 GIVEN_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 # A version to come may have more fields behind these; ff is none.
@@ -20,35 +23,25 @@ TRACEPARENT = re.compile(
 )
 
 
-def register(app: Flask) -> None:
-    """Give each request of the app its id."""
-    app.before_request(begin)
-    app.after_request(tell)
-
-
-def begin() -> None:
-    """Take the id that the request came with, or make one."""
-    given = request.headers.get(REQUEST_ID, "")
-    g.request_id = given if GIVEN_ID.fullmatch(given) else uuid4().hex
-    # For the line that gunicorn writes when all is done.
-    request.environ["jobrunner.request_id"] = g.request_id
-
-
-def tell(response: Response) -> Response:
-    """Say in the answer what the request is called."""
-    response.headers[REQUEST_ID] = g.request_id
-    return response
+def begin(environ: dict[str, Any]) -> str:
+    """Take the id that a request came with, or make one."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    made: str = given if GIVEN_ID.fullmatch(given) else uuid4().hex
+    environ[REQUEST_ID] = made
+    return made
 
 
 def traceparent() -> str | None:
     """What the current request says of its trace, as version 00; None where that is nothing."""
-    parts = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    if not (given := request.environ.get("HTTP_TRACEPARENT")):
+        return None
+    parts = TRACEPARENT.fullmatch(given)
     return f"00-{parts[1]}-{parts[2]}-{parts[3]}" if parts else None
 
 
 def fields() -> dict[str, str]:
     """What a line of the log says of the current request."""
-    found = {"request_id": str(g.request_id)}
+    found = {"request_id": str(request.environ.get(REQUEST_ID, "-"))}
     if trace := traceparent():
         found["trace_id"] = trace[3:35]
     return found

@@ -60,8 +60,8 @@ def wanted() -> Wait:
 
     :raises Invalid: when the address says nonsense; a header that does is passed over.
     """
-    prefer = request.headers.get("Prefer", "")
-    if not (request.args or prefer):
+    prefer = request.environ.get("HTTP_PREFER", "")
+    if not (prefer or request.environ.get("QUERY_STRING")):
         return NO_WAIT
     query = check_query(WaitQuery, request.args)
     preferred = PREFER_WAIT.search(prefer)
