@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,17 +18,17 @@ START_SECONDS = 30
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Run a server of our own with default, durable settings; give its URL."""
-    with server() as started:
+def postgres(**options: str) -> Iterator[str]:
+    """Run a server of our own with default, durable settings but these; give its URL."""
+    with server(options) as started:
         yield started.url
 
 
 @contextmanager
-def server() -> Iterator[embedded.Server]:
+def server(options: Mapping[str, str] | None = None) -> Iterator[embedded.Server]:
     """Run a server of our own, migrated, that can be stopped and started again."""
     with TemporaryDirectory() as folder:
-        started = embedded.Server(Path(folder))
+        started = embedded.Server(Path(folder), options=dict(options or {}))
         try:
             with database.connect(started.start()) as connection:
                 migrations.migrate(connection)
