@@ -38,7 +38,7 @@ from benchmarks.queues import Queue
 from benchmarks.queues.celery import Celery
 from benchmarks.queues.graphile import GraphileWorker
 from benchmarks.queues.history import History
-from benchmarks.queues.jobrunner import Aged, Checked, Jobrunner, OneRunner
+from benchmarks.queues.jobrunner import Aged, Checked, Jobrunner, OneRunner, Unlisted
 from benchmarks.queues.pgqueuer import PgQueuer
 from benchmarks.queues.procrastinate import Procrastinate
 from benchmarks.queues.thin import Thin
@@ -108,6 +108,15 @@ def drains(bench: Bench) -> None:
         if not raw.missing():
             settings = "pgbench: claim 100, complete 100, the barest table"
             bench.figures.add(name, "raw SQL", "jobs/s", raw.measure(bench.url), settings)
+
+
+def indexes(bench: Bench) -> None:
+    """What the indexes of lists cost the drain."""
+    contenders = bench.queues((Jobrunner, Unlisted))
+    for _ in range(bench.runs):
+        for queue in contenders:
+            value = drain.measure(queue, PROCESSES)
+            bench.figures.add("drain, by the indexes that there are", queue.name, "jobs/s", value)
 
 
 def latencies(bench: Bench) -> None:
@@ -298,6 +307,7 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "wait": waitings,
     "waiters": crowds,
     "lists": listings,
+    "indexes": indexes,
     "age": ages,
     "growth": growths,
     "pinned": pins,
