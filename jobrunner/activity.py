@@ -17,6 +17,9 @@ Connection = psycopg.Connection[Any]
 
 READ_BOUNDS = "select histogram_bounds()"
 
+# Somebody may hold the rows: that is no reason to keep jobs waiting.
+WAIT_BRIEFLY = "set local lock_timeout = '100ms'"
+
 # Rows in the order of their key, so that two runners do not lock each other out.
 RECORD = """
     insert into activity (
@@ -130,14 +133,22 @@ class Activity:
                 counts.inferences[bisect_left(self._bounds, seconds)] += 1
                 counts.inference_seconds += seconds
 
-    def add_released(self, model: str, jobs: int) -> None:
-        """Count starts that were handed back."""
-        if jobs:
-            self.of(model).released += jobs
+    def add_released(self, model: str, statuses: Iterable[str]) -> None:
+        """Count starts that were handed back, by the status that their jobs have now."""
+        for status in statuses:
+            if status == "failed":
+                self.of(model).failed += 1
+            else:
+                self.of(model).released += 1
 
-    def add_rescued(self, model: str) -> None:
-        """Count a job that was freed from a dead runner."""
-        self.of(model).rescued += 1
+    def add_rescued(self, model: str, status: str) -> None:
+        """Count a job that was freed from a dead runner, and has that status now."""
+        counts = self.of(model)
+        counts.rescued += 1
+        if status == "failed":
+            counts.failed += 1
+        else:
+            counts.retried += 1
 
     def record(self, connection: Connection) -> None:
         """Add all that was counted to what the database knows, and begin anew.
@@ -146,10 +157,12 @@ class Activity:
         """
         if self._counts:
             rows = [{"model": model} | asdict(counts) for model, counts in self._counts.items()]
-            connection.execute(RECORD, {"rows": json.dumps(rows)})
+            with connection.transaction():
+                connection.execute(WAIT_BRIEFLY)
+                connection.execute(RECORD, {"rows": json.dumps(rows)})
             self._counts = {}
 
 
 def delete_old(connection: Connection) -> None:
-    """Delete the minutes of which nobody wants to see a plot any more."""
+    """Delete the minutes that are too old for a plot; the row of all time stays."""
     connection.execute(DELETE_OLD)

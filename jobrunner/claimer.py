@@ -16,6 +16,7 @@ from time import monotonic
 from jobrunner import heartbeat, log, queue
 from jobrunner.activity import Activity
 from jobrunner.jitter import jittered
+from jobrunner.outcome import Job
 from jobrunner.workers import Workers
 
 # After falling asleep, look again: an insert that was in flight did not see us sleep.
@@ -68,7 +69,8 @@ class Claimer:
     ) -> None:
         self.look_at = 0.0
         # What the database's clock, in seconds since the epoch, is ahead of our monotonic one.
-        self.clock_lead = 0.0
+        # None until it has told us.
+        self.clock_lead: float | None = None
         self.queue_is_empty = False
         self._workers = workers
         self._model = model
@@ -175,11 +177,15 @@ class Claimer:
         if jobs:
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
-            now = self.clock_lead + monotonic()
-            self._activity.add_waits(self._model, [max(0.0, now - job.run_at) for job in jobs])
+            self._count_waits(jobs)
         rows = [(job.id, self._model, job.attempt, self._runner, job.traced) for job in jobs]
         log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s%s", rows)
         return len(jobs)
+
+    def _count_waits(self, jobs: list[Job]) -> None:
+        if self.clock_lead is not None:
+            now = self.clock_lead + monotonic()
+            self._activity.add_waits(self._model, [max(0.0, now - job.run_at) for job in jobs])
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""

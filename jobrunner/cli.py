@@ -312,11 +312,12 @@ def list_keys(as_json: bool) -> None:
 
 
 @keys_group.command("revoke")
-@click.argument("key_id", metavar="KEY", type=Parsed("key", parse_key_id))
+@click.argument("key_id", metavar="KEY", type=Parsed("key", parse_key_id, secret=True))
 def revoke_key(key_id: str) -> None:
     """Revoke an API key, by its id or the key itself.
 
-    Within two seconds the web refuses it. Its client's jobs stay.
+    Within two seconds the web refuses it; what is waiting or streaming already goes on for a
+    minute at most. Its client's jobs stay.
 
     \b
     Example:

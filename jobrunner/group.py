@@ -63,15 +63,16 @@ class Commands(click.Group):
 class Parsed(click.ParamType[T]):
     """What a function makes of the text; its ValueError says how that should look."""
 
-    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], T], *, secret: bool = False) -> None:
         self.name = name
         self.parse = parse
+        self.secret = secret
 
     def convert(self, value: Any, param: Any, ctx: Any) -> T:
         try:
             return self.parse(value)
         except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
+            self.fail(f"it {error}" if self.secret else f"{value!r} {error}", param, ctx)
 
 
 def discard_output() -> None:

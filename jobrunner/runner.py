@@ -91,6 +91,7 @@ class Runner:
         self._model_is_known = False
         self._stops_heard = 0
         self._stop_by: float | None = None
+        self._owes_activity = True
         self._away_since: float | None = None
         self._away_because: str | None = None
 
@@ -177,6 +178,7 @@ class Runner:
             self._claimer.claim(connection)
             # What came with an answer does not wake us up.
             self._heed(self._link.hear())
+            self._record_activity(connection)
             self._link.works()
         except (JobrunnerError, psycopg.Error) as error:
             self._lose(error)
@@ -212,8 +214,8 @@ class Runner:
                 self._outbox.write(connection)
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
-                self._activity.record(connection)
                 heartbeat.sign_off(connection, self.id)
+                self._record_activity(connection)
                 log.info("stopped", runner=self.id, completed=self._tally.completed)
                 return
             except (JobrunnerError, psycopg.Error) as error:
@@ -224,7 +226,7 @@ class Runner:
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         released = queue.release(connection, jobs) if jobs else {}
-        self._activity.add_released(self._model, len(released))
+        self._activity.add_released(self._model, released.values())
         for job_id, status in released.items():
             log.info("released", job_id=job_id, runner=self.id, status=status)
 
@@ -257,7 +259,7 @@ class Runner:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
         held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
         released = queue.release_unknown(connection, runner=self.id, held=held)
-        self._activity.add_released(self._model, len(released))
+        self._activity.add_released(self._model, released.values())
         for job_id, status in released.items():
             log.info("released", job_id=job_id, runner=self.id, status=status)
             self._claimer.look_soon()
@@ -324,9 +326,21 @@ class Runner:
             self._start_anew(connection)
             return
         self._claimer.clock_lead = answer.clock - monotonic()
-        self._activity.record(connection)
+        self._owes_activity = True
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
+
+    def _record_activity(self, connection: queue.Connection) -> None:
+        """Let the database know what was done; work does not wait for that, nor end with it."""
+        if not self._owes_activity:
+            return
+        self._owes_activity = False
+        try:
+            self._activity.record(connection)
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            log.warning("activity_not_recorded", runner=self.id, reason=first_line(error))
 
     def _check_listener(self) -> None:
         try:
@@ -394,7 +408,7 @@ class Runner:
 
     def _rescue(self, connection: queue.Connection) -> None:
         for job in queue.rescue(connection):
-            self._activity.add_rescued(job.model)
+            self._activity.add_rescued(job.model, job.status)
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
             self._claimer.look_soon()
 

@@ -25,6 +25,10 @@ grant select on api_key to job_web;
 create index job_client_idx on job (client_id, id)
 where client_id is not null;
 
+-- Serves the list of a client's failed jobs.
+create index job_client_failed_idx on job (client_id, id)
+where client_id is not null and error is not null;
+
 -- Serves the count of a client's pending jobs. (Not by status: see job_unfinished_idx.)
 create index job_client_unfinished_idx on job (client_id)
 where client_id is not null and finished_at is null;

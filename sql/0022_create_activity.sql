@@ -3,7 +3,8 @@
 --
 -- A runner adds what it has done to two rows of its model with each of its beats: that of the
 -- minute, and the one of all time, whose minute is -infinity. What a killed runner did since
--- its last beat is not counted.
+-- its last beat is not counted; where the database is lost just then, some may be counted twice
+-- or not at all. Jobs are counted exactly in job itself.
 
 -- In seconds. A histogram has one count more than there are bounds: of what is above the last.
 create function histogram_bounds() returns double precision[]
@@ -52,8 +53,8 @@ comment on table activity is
 comment on column activity.model is 'Name of the model.';
 comment on column activity.minute is 'When that minute began; -infinity: all time. Minutes are kept for two days.';
 comment on column activity.completed is 'Jobs completed.';
-comment on column activity.failed is 'Attempts that failed, and their job with them.';
-comment on column activity.retried is 'Attempts that failed, of jobs that are tried again.';
+comment on column activity.failed is 'Attempts with which their job failed.';
+comment on column activity.retried is 'Attempts that failed or were lost, of jobs that are tried again.';
 comment on column activity.released is 'Starts that were handed back, not counted as attempts.';
 comment on column activity.rescued is 'Jobs that were freed from a dead runner.';
 comment on column activity.waits is 'Histogram: from when a job was due to its claim. See histogram_bounds().';

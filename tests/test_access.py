@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 import psycopg
@@ -13,6 +15,8 @@ from flask.testing import FlaskClient
 from helpers import Jobs, login_url, wait_for
 from jobrunner import keys
 from web import access, create_app
+from web.access import Caller
+from web.quotas import Quota, Quotas
 from web_server import WebServer, web_settings
 
 Header = dict[str, str]
@@ -151,6 +155,7 @@ def test_a_client_sees_its_own_jobs_and_of_others_not_that_they_are_there(
         theirs = client.open(path, method=method, headers=forum)
         unknown = client.open(path.replace(job_id, SOME_ID), method=method, headers=forum)
         assert (theirs.status_code, theirs.data) == (404, unknown.data)
+    assert client.get(f"/jobs/{job_id}", headers=shop).get_json()["status"] == "pending"
 
 
 def test_a_cursor_of_one_client_shows_another_nothing_of_his(
@@ -163,6 +168,7 @@ def test_a_cursor_of_one_client_shows_another_nothing_of_his(
     theirs = client.get(following, headers=forum).get_json()["jobs"]
 
     own = client.get("/jobs", headers=forum).get_json()["jobs"]
+    assert theirs
     assert {job["job_id"] for job in theirs} <= {job["job_id"] for job in own}
 
 
@@ -246,6 +252,67 @@ def test_a_batch_that_is_too_large_for_what_a_client_may_have_pending_is_refused
     assert jobs.count() == 0
     del items["items"][0]
     assert client.post("/predict/batch", json=items, headers=key).status_code == 202
+
+
+def test_several_processes_let_in_no_more_than_one_too_many_each(
+    web_url: str, db: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    key, processes = key_of(db, "shop", max_pending=8), 4
+    settings = web_settings(web_url, JOBRUNNER_REQUIRE_KEYS="on", WEB_CONCURRENCY=processes)
+    apps = [create_app(settings) for _ in range(processes)]
+    try:
+        for _ in range(6):
+            for app in apps:
+                submit(app.test_client(), key)
+    finally:
+        for app in apps:
+            app.extensions["database"].close()
+
+    assert 8 <= jobs.count() <= 8 + processes - 1
+
+
+def test_a_count_that_takes_long_keeps_no_other_client_waiting(
+    app: Flask, db: psycopg.Connection[Any], web_url: str
+) -> None:
+    slow, other = Caller("slow", False, 5), Caller("other", False, 5)
+    quotas = Quotas(app.extensions["database"], 1)
+    with ThreadPoolExecutor(1) as threads, db.transaction():
+        db.execute("lock table job in access exclusive mode")
+        waiting = threads.submit(quotas.admits, slow, 1)
+        wait_for(lambda: quotas._quotas and next(iter(quotas._quotas.values())).lock.locked(), "it")
+        quotas._quotas["other", 5] = quota = Quota()
+        quota.left, quota.fresh_until = 5, inf
+        assert quotas.admits(other, 1)
+        assert not waiting.done()
+    assert waiting.result()
+
+
+def test_an_operator_s_key_for_a_retry_takes_none_of_the_client_s(
+    client: FlaskClient, shop: Header, operator: Header
+) -> None:
+    job_id, named = submit(client, shop).get_json()["job_id"], {"Idempotency-Key": "monday"}
+    client.post(f"/jobs/{job_id}/cancel", headers=shop)
+
+    retried = [client.post(f"/jobs/{job_id}/retry", headers=operator | named) for _ in range(2)]
+
+    assert [each.status_code for each in retried] == [202, 202]
+    assert retried[0].headers["Location"] == retried[1].headers["Location"]
+    assert submit(client, shop, **named).status_code == 202
+
+
+def test_an_id_that_there_is_not_is_looked_for_once(
+    client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    keys_here = app.extensions["keys"]
+    find = keys_here._find
+    monkeypatch.setattr(keys_here, "_find", lambda key_id: looked.append(key_id) or find(key_id))
+
+    for _ in range(20):
+        bad = {"Authorization": "Bearer jr_00000000_" + "a" * 43}
+        assert client.get("/jobs", headers=bad).status_code == 401
+
+    assert looked == ["00000000"]
 
 
 def test_who_has_as_many_pending_as_he_may_goes_on_when_one_is_done(

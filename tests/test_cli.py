@@ -845,5 +845,11 @@ def test_a_key_that_makes_no_sense_is_wrong_usage(
     assert "--help`" in only_line(jobrunner("keys", *arguments), 2)
 
 
+def test_a_key_that_is_mistyped_is_not_repeated(jobs: Jobs, jobrunner: Command) -> None:
+    said = only_line(jobrunner("keys", "revoke", "jr_1f0c9a7x_very-secret"), 2)
+
+    assert "secret" not in said
+
+
 def test_who_may_make_no_keys_is_told_in_one_line(jobs: Jobs, jobrunner: Command) -> None:
     assert "permission denied" in only_line(jobrunner("keys", "create", "shop"))

@@ -232,7 +232,7 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     jobs.db.execute("insert into cancel_request (job_id) values (%s)", [job_id])
     done = Activity()
     done.begin(jobs.db)
-    done.add_rescued("sentiment")
+    done.add_rescued("sentiment", "pending")
     done.record(jobs.db)
 
     found = act_as(login).execute(f"select * from {relation}").rowcount

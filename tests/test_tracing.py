@@ -46,6 +46,7 @@ def test_errors_have_an_id_too_and_no_two_the_same(path: str, client: FlaskClien
     [
         (TRACE, TRACE),
         (TRACE.replace("00-", "01-", 1) + "-more", TRACE),
+        (TRACE + "-more", None),
         (TRACE.upper(), None),
         (TRACE.replace("00-", "ff-", 1), None),
         (TRACE.replace(TRACE_ID, "0" * 32), None),
@@ -91,6 +92,21 @@ def test_the_logs_of_web_and_runner_name_the_trace(web_url: str, runner_url: str
     assert f"request_id=monday trace_id={TRACE_ID}" in submitted
     assert re.search(rf"request method=GET path=/jobs/{job_id} .* request_id=monday\n", logged)
     assert traces(runner, "claimed") == traces(runner, "completed") == {job_id: TRACE_ID}
+
+
+@pytest.mark.process
+def test_what_was_not_submitted_has_a_line_of_its_request(web_url: str, jobs: Jobs) -> None:
+    body, headers = json.dumps({"text": "good"}).encode(), JSON | {"Idempotency-Key": "monday"}
+    with WebServer(web_url) as web:
+        for name in ("first", "again"):
+            answer = web.send("POST", "/predict", body, headers | {"X-Request-ID": name})
+        path = answer.headers["Location"] + "/cancel"
+        assert web.send("POST", path, headers={"X-Request-ID": "cancel"}).status == 202
+        logged = web.stop()
+
+    assert logged.count("request_id=first\n") == 1
+    assert re.search(r"request method=POST path=/predict status=202 .* request_id=again\n", logged)
+    assert re.search(rf"path={path} status=202 .* request_id=cancel\n", logged)
 
 
 def traces(runner: Any, move: str) -> dict[str, str]:

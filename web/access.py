@@ -20,6 +20,7 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 from web.database import Database
 
 FRESH_SECONDS = 1.0
+MAX_UNKNOWN = 1000
 
 # What needs no key; what only operators may see. Everything else is for every client.
 OPEN = {
@@ -75,6 +76,8 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[str, KnownKey] = {}
+        # Ids that there are not, and until when nobody looks for them again.
+        self._unknown: dict[str, float] = {}
 
     def caller(self, key: str) -> Caller | None:
         """Say whose key it is; None where it is not valid.
@@ -86,20 +89,24 @@ class Keys:
         key_id, secret = match.groups()
         known = self._known.get(key_id)
         if known is None or monotonic() >= known.until:
-            known = self._find(key_id)
+            known = self._find(key_id) if monotonic() >= self._unknown.get(key_id, 0.0) else None
         secret_hash = hashlib.sha256(secret.encode()).digest()
         # Compared in any case: how long it takes tells nothing.
         good = hmac.compare_digest(secret_hash, known.secret_hash if known else NO_HASH)
         return known.caller if known and good else None
 
     def _find(self, key_id: str) -> KnownKey | None:
+        until = monotonic() + FRESH_SECONDS
         with self._database.connection() as connection:
             row = connection.execute(FIND_KEY, {"id": key_id}).fetchone()
         if row is None:
             self._known.pop(key_id, None)
+            if len(self._unknown) >= MAX_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[key_id] = until
             return None
         secret_hash, *caller = row
-        known = KnownKey(bytes(secret_hash), Caller(*caller), monotonic() + FRESH_SECONDS)
+        known = KnownKey(bytes(secret_hash), Caller(*caller), until)
         self._known[key_id] = known
         return known
 

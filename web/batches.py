@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from flask import Blueprint, Response
 
-from web import access, admission, database, idempotency, json_body, logs, submissions, tracing
+from web import access, admission, database, idempotency, json_body, submissions, tracing
 from web.answers import answer, retry_after
 from web.idempotency import Found, Key
 from web.predict import new_job
@@ -74,7 +74,7 @@ def insert(submission: BatchSubmission, key: Key | None) -> tuple[UUID, list[UUI
 
     def insert_all() -> Found:
         job_ids.extend(submissions.insert(jobs, key, batch_id))
-        logs.info("submitted_batch", batch_id=batch_id, jobs=len(job_ids), **tracing.fields())
+        tracing.log_submitted("submitted_batch", batch_id=batch_id, jobs=len(job_ids))
         return Found(job_ids[0], batch_id)
 
     found = idempotency.once(key, insert_all) if key else insert_all()

@@ -48,6 +48,13 @@ class Key(NamedTuple):
     text: str
     hash: bytes
 
+    def for_client(self, client_id: str | None) -> "Key":
+        """The key of a job that is another client's than who asks, among no keys of his own."""
+        if client_id == self.client_id:
+            return self
+        # A character that no client can send.
+        return Key(client_id, f"\x01{self.client_id or ''}\x01{self.text}", self.hash)
+
 
 class Found(NamedTuple):
     """What a key names: a job, the first of a batch where that is not null."""

@@ -10,9 +10,11 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 STDERR = 2
-# As in tracing.py, which this must not import: it stands on Flask.
+# Where the id of a request stands in its WSGI environment, and whether it has had its line.
 REQUEST_ID = "jobrunner.request_id"
+LOGGED = "jobrunner.logged"
 REFUSED_HEAD = "Invalid request"
+
 ACCEPTED = str(HTTPStatus.ACCEPTED.value)
 
 logger = logging.getLogger("web")
@@ -49,14 +51,14 @@ class LineHandler(logging.Handler):
 class GunicornLogger(Logger):  # type: ignore[misc]
     """Logs a request by its path, without the query that may hold anything.
 
-    A 202 has a line of its own: what was accepted. (gunicorn's own access log copies all
+    A job that was accepted has a line of its own. (gunicorn's own access log copies all
     headers for each line, whatever its format names.)
     """
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
         # Of a head that gunicorn refuses there is neither a code nor a path.
         status = str(resp.status)[:3]
-        if status == ACCEPTED:
+        if status == ACCEPTED and environ.get(LOGGED):
             return
         info(
             "request",

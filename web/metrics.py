@@ -23,7 +23,7 @@ READ_QUEUES = """
     select
         model,
         pending,
-        waiting_to_retry,
+        waiting_to_retry as jobs_waiting_to_retry,
         processing,
         coalesce(extract(epoch from oldest_pending_age), 0)::float8 as oldest_pending_seconds,
         runners,
@@ -31,31 +31,43 @@ READ_QUEUES = """
     from queue_health
 """
 
+# Zeros where nothing was done yet: who looks for a rise has to see what it rises from.
 READ_ACTIVITY = """
     select
-        model,
-        completed,
-        failed,
-        retried,
-        released,
-        rescued,
-        waits,
-        wait_seconds,
-        inferences,
-        inference_seconds,
+        model.name as model,
+        coalesce(activity.completed, 0) as completed,
+        coalesce(activity.failed, 0) as failed,
+        coalesce(activity.retried, 0) as retried,
+        coalesce(activity.released, 0) as released,
+        coalesce(activity.rescued, 0) as rescued,
+        coalesce(activity.waits, none.counts) as waits,
+        coalesce(activity.wait_seconds, 0) as wait_seconds,
+        coalesce(activity.inferences, none.counts) as inferences,
+        coalesce(activity.inference_seconds, 0) as inference_seconds,
         histogram_bounds() as bounds
-    from activity
-    where minute = '-infinity'
-    order by model
+    from model
+    left join activity
+        on
+            model.name = activity.model
+            and activity.minute = '-infinity'
+    cross join (
+        select array_fill(0::bigint, array[cardinality(histogram_bounds()) + 1])
+    ) as none (counts)
+    order by model.name
 """
 
 GAUGES = {
     "oldest_pending_seconds": "Age of the oldest job that waits; 0 where none does.",
-    "waiting_to_retry": "Jobs among the pending that are not due yet.",
+    "jobs_waiting_to_retry": "Jobs among the pending that are not due yet.",
     "runners": "Live runners that serve the model.",
     "workers": "Worker processes of these runners.",
 }
-OUTCOMES = ("completed", "failed", "retried", "released")
+OUTCOMES = ("completed", "failed", "retried")
+COUNTERS = {
+    "released": ("jobrunner_releases", "Starts that were handed back, not counted as attempts."),
+    "rescued": ("jobrunner_rescues", "Jobs that were freed from dead runners."),
+}
+OPENMETRICS = "application/openmetrics-text"
 
 
 class Found(Collector):
@@ -71,7 +83,8 @@ class Found(Collector):
         for name, said in GAUGES.items():
             yield self._gauge(name, said)
         yield self._attempts()
-        yield self._rescues()
+        for column, (name, said) in COUNTERS.items():
+            yield self._counter(column, name, said)
         yield self._histogram(
             "wait", "waits", "Seconds from when a job was due to its claim, of each attempt."
         )
@@ -97,7 +110,7 @@ class Found(Collector):
     def _attempts(self) -> Metric:
         attempts = CounterMetricFamily(
             "jobrunner_attempts",
-            "Attempts by what came of them; those that were released are not counted by the job.",
+            "Attempts by what came of them: of their job, or that it is tried again.",
             labels=("model", "outcome"),
         )
         for row in self._activity:
@@ -105,13 +118,11 @@ class Found(Collector):
                 attempts.add_metric((row["model"], outcome), row[outcome])
         return attempts
 
-    def _rescues(self) -> Metric:
-        rescues = CounterMetricFamily(
-            "jobrunner_rescues", "Jobs that were freed from dead runners.", labels=("model",)
-        )
+    def _counter(self, column: str, name: str, said: str) -> Metric:
+        counter = CounterMetricFamily(name, said, labels=("model",))
         for row in self._activity:
-            rescues.add_metric((row["model"],), row["rescued"])
-        return rescues
+            counter.add_metric((row["model"],), row[column])
+        return counter
 
     def _histogram(self, name: str, column: str, said: str) -> Metric:
         histogram = HistogramMetricFamily(f"jobrunner_{name}_seconds", said, labels=("model",))
@@ -126,7 +137,11 @@ def metrics() -> Response:
     """Write the metrics in the format that the scraper asks for."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Found(read(READ_QUEUES), read(READ_ACTIVITY)))
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    wants_openmetrics = OPENMETRICS in request.headers.get("Accept", "")
+    # Asked as it wants to be asked: the library trips over other versions.
+    encode, content_type = choose_encoder(
+        f"{OPENMETRICS}; version=1.0.0" if wants_openmetrics else ""
+    )
     return Response(encode(registry), content_type=content_type)
 
 

@@ -114,6 +114,8 @@ TRACEPARENT = _in_header(
     "The trace that the job belongs to (W3C Trace Context); what is none is passed over.",
     {"type": "string"},
 )
+ETAG = {"description": "Changes with the answer.", "schema": {"type": "string"}}
+NOT_MODIFIED = {"description": "It is as it was: see `If-None-Match`."}
 GIVEN_ID = {
     "X-Request-ID": {
         "description": "What the request is called in the service's log.",
@@ -239,7 +241,7 @@ def show_batch() -> Json:
 def show_job() -> Json:
     headers = {
         "Retry-After": _retry_after("When to look again; absent once the job is final."),
-        "ETag": _header("Changes with the answer.", {"type": "string"}),
+        "ETag": ETAG,
     }
     return {
         "operationId": "getJob",
@@ -248,7 +250,7 @@ def show_job() -> Json:
         "parameters": [JOB_ID, *WAIT, NONE_MATCH],
         "responses": {
             "200": _answer("The job as it stands.", "Job", headers | APPLIED),
-            "304": {"description": "It is as it was: see `If-None-Match`."},
+            "304": NOT_MODIFIED,
             **_problems(401, 404, 422, 503),
         },
     }
@@ -272,7 +274,10 @@ def stream_events() -> Json:
 
 
 def retry_job() -> Json:
-    headers = {"Location": _header("Where to read the new job.", {"type": "string"})}
+    headers = {
+        "Location": _header("Where to read the new job.", {"type": "string"}),
+        "Retry-After": _retry_after("When the job should be done, in seconds."),
+    }
     return {
         "operationId": "retryJob",
         "tags": ["jobs"],
@@ -286,6 +291,7 @@ def retry_job() -> Json:
 
 
 def cancel_job() -> Json:
+    headers = {"Retry-After": _retry_after("When to look again; absent once the job is final.")}
     return {
         "operationId": "cancelJob",
         "tags": ["jobs"],
@@ -295,14 +301,17 @@ def cancel_job() -> Json:
         "parameters": [JOB_ID],
         "responses": {
             "200": _answer("The job was final before, and stays as it is.", "Job"),
-            "202": _answer("The job as it stands now.", "Job"),
+            "202": _answer("The job as it stands now.", "Job", headers),
             **_problems(401, 404, 503),
         },
     }
 
 
 def list_jobs() -> Json:
-    headers = {"Link": _header('The next page, `rel="next"`, if any.', {"type": "string"})}
+    headers = {
+        "Link": _header('The next page, `rel="next"`, if any.', {"type": "string"}),
+        "ETag": ETAG,
+    }
     return {
         "operationId": "listJobs",
         "tags": ["jobs"],
@@ -315,9 +324,11 @@ def list_jobs() -> Json:
             _query("created_after", "Only jobs that are younger.", TIME),
             _query("created_before", "Only jobs that are older.", TIME),
             _query("cursor", "Where to go on: the address in `next` has it.", CURSOR),
+            NONE_MATCH,
         ],
         "responses": {
             "200": _answer("A page of jobs.", "JobPage", headers),
+            "304": NOT_MODIFIED,
             **_problems(401, 422, 503),
         },
     }

@@ -11,7 +11,6 @@ from web import (
     idempotency,
     inserts,
     json_body,
-    logs,
     settings,
     submissions,
     tracing,
@@ -43,7 +42,7 @@ def predict() -> Response:
     else:
         eta = admission.admit({"/model": submission.model})
         job_id = insert(new_job(submission), key)
-        logs.info("submitted", job_id=job_id, model=submission.model, **tracing.fields())
+        tracing.log_submitted("submitted", job_id=job_id, model=submission.model)
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {

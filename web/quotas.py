@@ -1,11 +1,12 @@
 """How many jobs of a client may wait, where its API key says so.
 
-A process counts what a client has pending, and adds what it lets in itself. It counts anew
-when that is old, or when it would have to refuse; but a count of many takes long, so it is
-followed by a pause.
+A process counts what a client has pending, and may then let in its share of what is left, as
+the other processes do; when that is used up, it counts anew. Where nothing is left, a pause
+follows, since to count many takes long. So at the end each process but one may let in one too
+many.
 """
 
-from dataclasses import dataclass
+from math import ceil
 from threading import Lock
 from time import monotonic
 
@@ -17,8 +18,9 @@ from web.database import Database
 from web.errors import DatabaseUnavailable
 
 FRESH_SECONDS = 1.0
-TURN_SECONDS = 1.5
 PAUSE_FACTOR = 20
+MAX_PAUSE_SECONDS = 10.0
+TURN_SECONDS = 1.5
 
 # Counted no further than needed, on job_client_unfinished_idx.
 COUNT_PENDING = """
@@ -35,22 +37,23 @@ COUNT_PENDING = """
 """
 
 
-@dataclass
-class Count:
-    """What a client has pending: as counted, and let in since. Times by the monotonic clock."""
+class Quota:
+    """What a client may still submit here. Times by the monotonic clock."""
 
-    pending: int
-    fresh_until: float
-    not_before: float
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.left = 0
+        self.fresh_until = 0.0
+        self.not_before = 0.0
 
 
 class Quotas:
-    """The counts of one process."""
+    """The quotas of one process, by client and limit; each process is one of so many."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, processes: int) -> None:
         self._database = database
-        self._counts: dict[tuple[str, int], Count] = {}
-        self._lock = Lock()
+        self._processes = processes
+        self._quotas: dict[tuple[str, int], Quota] = {}
 
     def admits(self, caller: Caller, jobs: int) -> bool:
         """Whether so many more jobs of the caller may wait; if so, they are counted in.
@@ -59,33 +62,31 @@ class Quotas:
         """
         if caller.client_id is None or caller.max_pending is None:
             return True
-        if not self._lock.acquire(timeout=max(0.0, min(TURN_SECONDS, budget.remaining()))):
+        quota = self._quotas.setdefault((caller.client_id, caller.max_pending), Quota())
+        if not quota.lock.acquire(timeout=max(0.0, min(TURN_SECONDS, budget.remaining()))):
             raise DatabaseUnavailable
         try:
-            return self._takes(caller.client_id, caller.max_pending, jobs)
+            now = monotonic()
+            if now >= quota.fresh_until or (quota.left < jobs and now >= quota.not_before):
+                self._count(quota, caller.client_id, caller.max_pending, jobs)
+            if quota.left < jobs:
+                return False
+            quota.left -= jobs
+            return True
         finally:
-            self._lock.release()
+            quota.lock.release()
 
-    def _takes(self, client_id: str, limit: int, jobs: int) -> bool:
-        now, count = monotonic(), self._counts.get((client_id, limit))
-        full = count is not None and count.pending + jobs > limit
-        if count is None or now >= (count.not_before if full else count.fresh_until):
-            count = self._count(client_id, limit)
-        if count.pending + jobs > limit:
-            return False
-        count.pending += jobs
-        return True
-
-    def _count(self, client_id: str, limit: int) -> Count:
+    def _count(self, quota: Quota, client_id: str, limit: int, jobs: int) -> None:
+        """Count what is pending, and take what is wanted just now or a share of what is left."""
         began = monotonic()
         with self._database.connection() as connection:
             values = {"client": client_id, "limit": limit}
             [(pending,)] = connection.execute(COUNT_PENDING, values).fetchall()
-        now = monotonic()
-        pause = (now - began) * PAUSE_FACTOR
-        count = Count(pending, now + max(FRESH_SECONDS, pause), now + pause)
-        self._counts[client_id, limit] = count
-        return count
+        now, left = monotonic(), limit - pending
+        pause = min((now - began) * PAUSE_FACTOR, MAX_PAUSE_SECONDS)
+        quota.fresh_until = now + max(FRESH_SECONDS, pause)
+        quota.not_before = now + pause if left < jobs else now
+        quota.left = min(left, max(jobs, ceil(left / self._processes)))
 
 
 def get() -> Quotas:

@@ -5,7 +5,7 @@ from uuid import UUID
 from flask import Blueprint, Response
 from werkzeug.exceptions import Conflict, NotFound
 
-from web import admission, database, idempotency, logs, settings, tracing
+from web import admission, database, idempotency, settings, tracing
 from web.answers import answer
 from web.errors import DatabaseUnavailable
 from web.idempotency import Found, Key
@@ -51,8 +51,7 @@ def retry(job_id: str) -> Response:
     if old["status"] != "failed":
         raise Conflict(f"Only a failed job can be retried; this one is {old['status']}.")
     key = idempotency.read_key()
-    # Whoever asks: the new job is the same client's.
-    key = key and key._replace(client_id=old["client_id"])
+    key = key and key.for_client(old["client_id"])
     found = idempotency.find(key) if key else None
     new_id = found.job_id if found else submit(old, key)
     headers = {"Location": f"/jobs/{new_id}"}
@@ -71,8 +70,7 @@ def submit(old: Row, key: Key | None) -> UUID:
         new_id = insert(old, None)
     else:
         new_id = idempotency.once(key, lambda: Found(insert(old, key), None)).job_id
-    fields = {"retry_of": old["job_id"]} | tracing.fields()
-    logs.info("submitted", job_id=new_id, model=old["model"], **fields)
+    tracing.log_submitted("submitted", job_id=new_id, model=old["model"], retry_of=old["job_id"])
     return new_id
 
 

@@ -28,7 +28,7 @@ def check_database_url(url: str) -> str:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -12,14 +12,14 @@ from uuid import uuid4
 
 from flask import request
 
+from web import logs
+
 HEADER = "X-Request-ID"
-# Where the id stands in the WSGI environment, for gunicorn's line as well.
-REQUEST_ID = "jobrunner.request_id"
 # What a client may call it: nothing that a line of a log could be broken with.
 GIVEN_ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 # A version to come may have more fields behind these; ff is none.
 TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 
 
@@ -27,7 +27,7 @@ def begin(environ: dict[str, Any]) -> str:
     """Take the id that a request came with, or make one."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
     made: str = given if GIVEN_ID.fullmatch(given) else uuid4().hex
-    environ[REQUEST_ID] = made
+    environ[logs.REQUEST_ID] = made
     return made
 
 
@@ -35,13 +35,21 @@ def traceparent() -> str | None:
     """What the current request says of its trace, as version 00; None where that is nothing."""
     if not (given := request.environ.get("HTTP_TRACEPARENT")):
         return None
-    parts = TRACEPARENT.fullmatch(given)
-    return f"00-{parts[1]}-{parts[2]}-{parts[3]}" if parts else None
+    if not (parts := TRACEPARENT.fullmatch(given)):
+        return None
+    version, trace, parent, flags, more = parts.groups()
+    return None if more and version == "00" else f"00-{trace}-{parent}-{flags}"
 
 
 def fields() -> dict[str, str]:
     """What a line of the log says of the current request."""
-    found = {"request_id": str(request.environ.get(REQUEST_ID, "-"))}
+    found = {"request_id": str(request.environ.get(logs.REQUEST_ID, "-"))}
     if trace := traceparent():
         found["trace_id"] = trace[3:35]
     return found
+
+
+def log_submitted(move: str, **more: Any) -> None:
+    """Log what the current request has submitted; where that is all, it needs no other line."""
+    logs.info(move, **more, **fields())
+    request.environ[logs.LOGGED] = True
