@@ -17,6 +17,7 @@ from jobrunner import database, heartbeat, queue
 from jobrunner import jobs as shown_jobs
 from jobrunner.links import PLANNING
 from jobrunner.outcome import Job, Outcome
+from web.pages import LIST_JOBS
 
 Db = psycopg.Connection[Any]
 Row = dict[str, Any]
@@ -794,6 +795,53 @@ def test_a_claim_reads_the_index_of_unfinished_jobs_in_its_order(
     assert "using job_unfinished_idx" in plan
     assert "Seq Scan on job" not in plan
     assert "Sort" not in plan
+
+
+EVERYTHING = {"status": None, "model": None, "batch_id": None, "client": None, "before": None,
+              "from_id": None, "to_id": None, "created_after": None, "created_before": None,
+              "limit": 50}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "job_pkey"),
+        ({"model": "rare"}, "job_model_idx"),
+        ({"status": "failed"}, "job_failed_list_idx"),
+        ({"status": "pending"}, "job_unfinished_list_idx"),
+        ({"status": "processing"}, "job_unfinished_list_idx"),
+        ({"client": "shop"}, "job_client_idx"),
+    ],
+)
+def test_an_index_serves_each_list_in_its_order(
+    wanted: Row, index: str, db: Db, jobs: Jobs
+) -> None:
+    db.execute(ADD_FINAL, [MANY])
+    db.execute(ADD_PENDING, [1000])
+    jobs.add(model="rare")
+    db.execute("alter table job disable trigger user")
+    db.execute("update job set client_id = 'shop' where id in (select id from job limit 500)")
+    db.execute("alter table job enable trigger user")
+    db.execute("analyze job")
+
+    plan = plan_of(db, LIST_JOBS, EVERYTHING | wanted)
+
+    assert f"using {index}" in plan
+    assert "Sort" not in plan
+
+
+def test_the_failed_jobs_of_a_client_with_many_jobs_are_found_among_many_of_others(
+    db: Db, jobs: Jobs
+) -> None:
+    db.execute(ADD_FINAL, [MANY])
+    db.execute("alter table job disable trigger user")
+    db.execute("update job set client_id = case when error is null then 'shop' else 'forum' end")
+    db.execute("alter table job enable trigger user")
+    db.execute("analyze job")
+
+    plan = plan_of(db, LIST_JOBS, EVERYTHING | {"client": "shop", "status": "failed"})
+
+    assert "job_client_failed_idx" in plan
 
 
 @pytest.mark.parametrize(

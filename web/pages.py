@@ -26,8 +26,9 @@ SLACK_MILLISECONDS = 1000
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 # Some conditions follow from the one before; they let the planner see that a partial index
-# will do, or that ids are in the order of time, so that what is rare or old is not looked for
-# in the whole table. For that it has to know the values: it plans each time anew.
+# will do, as sql/0024_index_job_lists.sql writes it, or that ids are in the order of time, so
+# that what is rare or old is not looked for in the whole table. For that it has to know the
+# values: it plans each time anew.
 LIST_JOBS = """
     select
         id as job_id,
@@ -51,11 +52,20 @@ LIST_JOBS = """
         and (%(created_after)s::timestamptz is null or created_at > %(created_after)s)
         and (%(created_before)s::timestamptz is null or created_at < %(created_before)s)
         and (%(client)s::text is null or client_id = %(client)s)
-        and (%(model)s::text is null or model = %(model)s)
+        and (%(model)s::text is null or model || '' = %(model)s)
         and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
         and (%(status)s::text is null or status = %(status)s)
-        and (coalesce(%(status)s, '') not in ('pending', 'processing') or finished_at is null)
-        and (coalesce(%(status)s, '') <> 'failed' or error is not null)
+        and (
+            coalesce(%(status)s, '') not in ('pending', 'processing')
+            or coalesce(finished_at, 'infinity') = 'infinity'
+        )
+        and (
+            coalesce(%(status)s, '') <> 'failed'
+            or case
+                when %(client)s::text is null then coalesce(error, 'null') <> 'null'
+                else error is not null
+            end
+        )
     order by id desc
     limit %(limit)s
 """
