@@ -113,6 +113,8 @@ def test_an_address_that_is_not_there_is_not_there(client: FlaskClient) -> None:
         "Bearer " + "x" * 4000,
         "Bearer jr_00000000_ä" + "a" * 42,
         "Basic c2hvcDpzaG9w",
+        "Basic \u00e9",
+        "Basic \u0085",
         "jr_00000000_" + "a" * 43,
         "Bearer a, Bearer b",
     ],
@@ -285,6 +287,27 @@ def test_a_count_that_takes_long_keeps_no_other_client_waiting(
         assert quotas.admits(other, 1)
         assert not waiting.done()
     assert waiting.result()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_many_at_once_let_in_no_more_than_may_wait(
+    size: int, app: Flask, db: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    key, items = key_of(db, "shop", max_pending=9), {"items": [{"text": "good"}] * size}
+
+    def post(_: int) -> int:
+        client = app.test_client()
+        return client.post("/predict/batch", json=items, headers=key).status_code
+
+    with ThreadPoolExecutor(24) as threads:
+        statuses = list(threads.map(post, range(48)))
+
+    assert set(statuses) == {202, 429}
+    assert size <= jobs.count() <= 9
+    # Who was refused for what was not inserted yet gets in later.
+    wait_for(lambda: post(0) and jobs.count() == 9, "all are there that may be", 5)
+    wait_for(lambda: post(0) == 429, "and no more", 1)
+    assert jobs.count() == 9
 
 
 def test_an_operator_s_key_for_a_retry_takes_none_of_the_client_s(

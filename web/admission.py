@@ -1,18 +1,22 @@
 """Which jobs are let into the queue."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from werkzeug.exceptions import TooManyRequests
 
 from web import access, backlog, quotas
+from web.backlog import Snapshot
 from web.problems import Invalid
 
 FULL_RETRY_SECONDS = 10
 UNKNOWN_MODEL = "is not a model that is served here"
 
 
-def admit(models: Mapping[str, str]) -> float | None:
-    """Let jobs into the queue, and say in how many seconds the last of them should be done.
+@contextmanager
+def admitted(models: Mapping[str, str]) -> Iterator[float | None]:
+    """Let jobs into the queue, to be inserted in this block; in how many seconds the last of
+    them should be done.
 
     ``models`` says of which model each is, by where in the body that stands, as a JSON Pointer.
 
@@ -30,11 +34,21 @@ def admit(models: Mapping[str, str]) -> float | None:
     if queue.full(snapshot):
         raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
     caller = access.caller()
-    if caller.max_pending is not None and not quotas.get().admits(caller, len(models)):
+    limited = caller.max_pending is not None
+    if limited and not quotas.get().admits(caller, len(models)):
         raise TooManyRequests(
             f"As many jobs of {caller.client_id} are waiting as may. Try again later.",
             retry_after=FULL_RETRY_SECONDS,
         )
+    try:
+        yield latest(snapshot, wanted)
+    finally:
+        if limited:
+            quotas.get().settle(caller, len(models))
+
+
+def latest(snapshot: Snapshot, wanted: Mapping[str, int]) -> float | None:
+    """In how many seconds the last of so many jobs of each model should be done."""
     etas = [
         snapshot.crew(model).eta(snapshot.pending.get(model, 0) + count - 1)
         for model, count in wanted.items()

@@ -45,8 +45,8 @@ def predict_batch() -> Response:
         batch_id, job_ids = found.batch_id, jobs_of(found.batch_id)
     else:
         models = {f"/items/{n}/model": item.model for n, item in enumerate(submission.items)}
-        eta = admission.admit(models)
-        batch_id, job_ids = insert(submission, key)
+        with admission.admitted(models) as eta:
+            batch_id, job_ids = insert(submission, key)
     body = AcceptedBatch(batch_id=batch_id, job_ids=job_ids)
     headers = {"Location": f"/batches/{batch_id}", "Retry-After": retry_after(eta)}
     return answer(body.model_dump(mode="json"), 202, headers)

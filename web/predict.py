@@ -40,8 +40,8 @@ def predict() -> Response:
     if found:
         job_id = found.job_id
     else:
-        eta = admission.admit({"/model": submission.model})
-        job_id = insert(new_job(submission), key)
+        with admission.admitted({"/model": submission.model}) as eta:
+            job_id = insert(new_job(submission), key)
         tracing.log_submitted("submitted", job_id=job_id, model=submission.model)
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})

@@ -2,8 +2,9 @@
 
 A process counts what a client has pending, and may then let in its share of what is left, as
 the other processes do; when that is used up, it counts anew. Where nothing is left, a pause
-follows, since to count many takes long. So at the end each process but one may let in one too
-many.
+follows, since to count many takes long. What was let in is remembered until its insert has
+ended: a count does not see it before. (Another process does not see it at all, so several may
+let in a few too many between them.)
 """
 
 from math import ceil
@@ -43,6 +44,8 @@ class Quota:
     def __init__(self) -> None:
         self.lock = Lock()
         self.left = 0
+        # Let in, and not inserted yet.
+        self.under_way = 0
         self.fresh_until = 0.0
         self.not_before = 0.0
 
@@ -56,7 +59,7 @@ class Quotas:
         self._quotas: dict[tuple[str, int], Quota] = {}
 
     def admits(self, caller: Caller, jobs: int) -> bool:
-        """Whether so many more jobs of the caller may wait; if so, they are counted in.
+        """Whether so many more jobs of the caller may wait; if so, settle when they do.
 
         :raises DatabaseUnavailable: when that can't be told.
         """
@@ -72,9 +75,17 @@ class Quotas:
             if quota.left < jobs:
                 return False
             quota.left -= jobs
+            quota.under_way += jobs
             return True
         finally:
             quota.lock.release()
+
+    def settle(self, caller: Caller, jobs: int) -> None:
+        """Say that so many jobs that were let in were inserted, or will not be."""
+        if caller.client_id is not None and caller.max_pending is not None:
+            quota = self._quotas[caller.client_id, caller.max_pending]
+            with quota.lock:
+                quota.under_way -= jobs
 
     def _count(self, quota: Quota, client_id: str, limit: int, jobs: int) -> None:
         """Count what is pending, and take what is wanted just now or a share of what is left."""
@@ -82,11 +93,11 @@ class Quotas:
         with self._database.connection() as connection:
             values = {"client": client_id, "limit": limit}
             [(pending,)] = connection.execute(COUNT_PENDING, values).fetchall()
-        now, left = monotonic(), limit - pending
+        now, left = monotonic(), limit - pending - quota.under_way
         pause = min((now - began) * PAUSE_FACTOR, MAX_PAUSE_SECONDS)
         quota.fresh_until = now + max(FRESH_SECONDS, pause)
         quota.not_before = now + pause if left < jobs else now
-        quota.left = min(left, max(jobs, ceil(left / self._processes)))
+        quota.left = min(max(left, 0), max(jobs, ceil(left / self._processes)))
 
 
 def get() -> Quotas:

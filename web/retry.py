@@ -65,11 +65,11 @@ def retry(job_id: str) -> Response:
 
 def submit(old: Row, key: Key | None) -> UUID:
     """Let the new job in and insert it; with a key, unless that was done before."""
-    admission.admit({"": old["model"]})
-    if key is None:
-        new_id = insert(old, None)
-    else:
-        new_id = idempotency.once(key, lambda: Found(insert(old, key), None)).job_id
+    with admission.admitted({"": old["model"]}):
+        if key is None:
+            new_id = insert(old, None)
+        else:
+            new_id = idempotency.once(key, lambda: Found(insert(old, key), None)).job_id
     tracing.log_submitted("submitted", job_id=new_id, model=old["model"], retry_of=old["job_id"])
     return new_id
 
