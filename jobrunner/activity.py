@@ -165,4 +165,6 @@ class Activity:
 
 def delete_old(connection: Connection) -> None:
     """Delete the minutes that are too old for a plot; the row of all time stays."""
-    connection.execute(DELETE_OLD)
+    with connection.transaction():
+        connection.execute(WAIT_BRIEFLY)
+        connection.execute(DELETE_OLD)

@@ -6,6 +6,7 @@ talks to the database: record, beat, sweep, claim. While the database is away, o
 in the outbox, workers go on, and each turn tries again.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -215,6 +216,7 @@ class Runner:
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
+                self._owes_activity = True
                 self._record_activity(connection)
                 log.info("stopped", runner=self.id, completed=self._tally.completed)
                 return
@@ -332,15 +334,19 @@ class Runner:
 
     def _record_activity(self, connection: queue.Connection) -> None:
         """Let the database know what was done; work does not wait for that, nor end with it."""
-        if not self._owes_activity:
-            return
-        self._owes_activity = False
+        if self._owes_activity:
+            self._owes_activity = False
+            self._try_with_activity(connection, self._activity.record, "activity_not_recorded")
+
+    def _try_with_activity(
+        self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
+    ) -> None:
         try:
-            self._activity.record(connection)
+            act(connection)
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            log.warning("activity_not_recorded", runner=self.id, reason=first_line(error))
+            log.warning(refused, runner=self.id, reason=first_line(error))
 
     def _check_listener(self) -> None:
         try:
@@ -415,7 +421,7 @@ class Runner:
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
         heartbeat.delete_lost(connection)
-        activity.delete_old(connection)
+        self._try_with_activity(connection, activity.delete_old, "activity_not_deleted")
         deleted, self._janitor_refused = 0, None
         try:
             deleted = janitor.clean(connection, self._settings.retention)

@@ -169,6 +169,37 @@ def test_work_goes_on_while_somebody_holds_the_counts(
     assert runner.lines("database_lost") == []
 
 
+@pytest.mark.process
+def test_a_runner_that_may_not_touch_the_counts_works_on(
+    runner_url: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    jobs.db.execute("revoke all on activity from job_runner")
+    try:
+        with system(runner_url, tmp_path) as services:
+            runner = services.runner(MOCK_DELAY_SECONDS=0)
+            wait_for(lambda: runner.lines("activity_not_deleted"), "it has tried to clean")
+            jobs.wait(jobs.add(), "completed")
+    finally:
+        jobs.db.execute("grant select, insert, update, delete on activity to job_runner")
+
+    assert runner.lines("database_refused") == []
+
+
+@pytest.mark.process
+def test_a_runner_that_stops_tells_what_it_has_done(
+    runner_url: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    with system(runner_url, tmp_path) as services:
+        runner = services.runner(MOCK_DELAY_SECONDS=0)
+        for job_id in jobs.add_many(5):
+            jobs.wait(job_id, "completed")
+        runner.send(signal.SIGTERM)
+        assert runner.wait() == 0
+
+    query = "select completed from activity where minute = '-infinity'"
+    assert jobs.db.execute(query).fetchall() == [(5,)]
+
+
 def submitted(web: psycopg.Connection[Any]) -> bool:
     web.execute('insert into job (input) values (\'{"text": "good"}\')')
     return True

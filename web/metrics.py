@@ -86,7 +86,7 @@ class Found(Collector):
         for column, (name, said) in COUNTERS.items():
             yield self._counter(column, name, said)
         yield self._histogram(
-            "wait", "waits", "Seconds from when a job was due to its claim, of each attempt."
+            "wait", "waits", "Seconds from when a job was due to its claim, of each claim."
         )
         yield self._histogram(
             "inference", "inferences", "Seconds that an inference took, as the worker measured it."
