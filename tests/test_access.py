@@ -79,7 +79,7 @@ def test_without_a_key_everything_of_worth_is_closed(
 
     assert response.status_code == 401
     assert response.mimetype == "application/problem+json"
-    assert response.headers["WWW-Authenticate"] == "Bearer realm=jobrunner"
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="jobrunner"'
     assert jobs.count() == 0
 
 
@@ -134,7 +134,7 @@ def test_a_wrong_secret_opens_nothing_and_spoils_nothing(client: FlaskClient, sh
     assert client.get("/jobs", headers=shop).status_code == 200
     refused = client.get("/jobs", headers=other)
     assert refused.status_code == 401
-    assert "error=invalid_token" in refused.headers["WWW-Authenticate"]
+    assert 'realm="jobrunner", error="invalid_token"' in refused.headers["WWW-Authenticate"]
 
 
 def test_a_client_sees_its_own_jobs_and_of_others_not_that_they_are_there(
@@ -250,10 +250,15 @@ def test_a_batch_that_is_too_large_for_what_a_client_may_have_pending_is_refused
     key = key_of(db, "shop", max_pending=3)
     items = {"items": [{"text": "good"}] * 4}
 
-    assert client.post("/predict/batch", json=items, headers=key).status_code == 429
+    refused = client.post("/predict/batch", json=items, headers=key)
+
+    # It would be too large however long its client waited.
+    assert refused.status_code == 422
+    assert [each["pointer"] for each in refused.get_json()["errors"]] == ["/items"]
     assert jobs.count() == 0
     del items["items"][0]
     assert client.post("/predict/batch", json=items, headers=key).status_code == 202
+    assert client.post("/predict/batch", json=items, headers=key).status_code == 429
 
 
 def test_several_processes_let_in_no_more_than_one_too_many_each(

@@ -52,6 +52,7 @@ def test_a_retry_that_is_repeated_with_its_key_gives_the_same_job(
 
     assert [each.status_code for each in answers] == [202] * 3
     assert len({each.headers["Location"] for each in answers}) == 1
+    assert client.post(f"/jobs/{first.upper()}/retry", headers=key).status_code == 202
     assert client.post(f"/jobs/{other}/retry", headers=key).status_code == 422
     assert jobs.count("pending") == 1
 

@@ -12,9 +12,9 @@ import hmac
 import re
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from flask import Flask, Response, current_app, g, request
-from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from web.database import Database
@@ -34,6 +34,7 @@ KEY = re.compile(r"jr_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 NO_HASH = bytes(32)
 NO_KEY = "An API key is needed here: the header Authorization: Bearer jr_…"
 BAD_KEY = "This API key is not valid, or not any more."
+CHALLENGE = 'Bearer realm="jobrunner"'
 NO_OPERATOR = "This is for operators: their keys are made by `jobrunner keys create --operator`."
 
 FIND_KEY = """
@@ -130,11 +131,11 @@ def check() -> None:
     # Not by `request.authorization`: it trips over bytes in what other schemes send.
     given = BEARER.fullmatch(request.environ.get("HTTP_AUTHORIZATION", ""))
     if given is None:
-        raise unauthorized(NO_KEY)
+        raise NoKey(NO_KEY, CHALLENGE)
     keys: Keys = current_app.extensions["keys"]
     caller = keys.caller(given[1])
     if caller is None:
-        raise unauthorized(BAD_KEY, error="invalid_token")
+        raise NoKey(BAD_KEY, f'{CHALLENGE}, error="invalid_token"')
     if request.endpoint in OPERATORS and not caller.operator:
         raise Forbidden(NO_OPERATOR)
     g.caller = caller
@@ -146,10 +147,19 @@ def vary(response: Response) -> Response:
     return response
 
 
-def unauthorized(detail: str, **parameters: str | None) -> Unauthorized:
-    """Make the answer to who has no key, or none that is valid."""
-    challenge = WWWAuthenticate("bearer", {"realm": "jobrunner", **parameters})
-    return Unauthorized(detail, www_authenticate=challenge)
+class NoKey(Unauthorized):
+    """The answer to who has no key, or none that is valid.
+
+    The challenge is written here, since its values have to be quoted (RFC 9110, section 11.5).
+    """
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+    def get_headers(self, *given: Any) -> list[tuple[str, str]]:
+        """Give the challenge too."""
+        return [*super().get_headers(*given), ("WWW-Authenticate", self.challenge)]
 
 
 def caller() -> Caller:

@@ -10,6 +10,8 @@ from web.backlog import Snapshot
 from web.problems import Invalid
 
 FULL_RETRY_SECONDS = 10
+# However long a client waited.
+TOO_MANY = "should be at most {}: no more jobs of this API key may wait"
 UNKNOWN_MODEL = "is not a model that is served here"
 
 
@@ -20,7 +22,7 @@ def admitted(models: Mapping[str, str]) -> Iterator[float | None]:
 
     ``models`` says of which model each is, by where in the body that stands, as a JSON Pointer.
 
-    :raises Invalid: naming each whose model was never there.
+    :raises Invalid: naming each whose model was never there; when they are too many for ever.
     :raises TooManyRequests: when the queue is full, or the client has as many there as it may.
     """
     queue, wanted = backlog.get(), dict[str, int]()
@@ -35,6 +37,8 @@ def admitted(models: Mapping[str, str]) -> Iterator[float | None]:
         raise TooManyRequests("The queue is full. Try again later.", retry_after=FULL_RETRY_SECONDS)
     caller = access.caller()
     limited = caller.max_pending is not None
+    if caller.max_pending is not None and len(models) > caller.max_pending:
+        raise Invalid([{"pointer": "/items", "detail": TOO_MANY.format(caller.max_pending)}])
     if limited and not quotas.get().admits(caller, len(models)):
         raise TooManyRequests(
             f"As many jobs of {caller.client_id} are waiting as may. Try again later.",

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from web import access, admission, database, idempotency, json_body, submissions, tracing
 from web.answers import answer, retry_after
 from web.idempotency import Found, Key
-from web.predict import new_job
+from web.predict import new_jobs
 from web.rows import no_such, parse_id
 from web.schemas import AcceptedBatch, Batch, BatchSubmission
 from web.validation import check_body
@@ -69,7 +69,7 @@ def show_batch(batch_id: str) -> Response:
 
 def insert(submission: BatchSubmission, key: Key | None) -> tuple[UUID, list[UUID]]:
     """Insert a batch; with a key, unless that was done before. Its id and those of its jobs."""
-    jobs = [new_job(item) for item in submission.items]
+    jobs = new_jobs(submission.items)
     batch_id, job_ids = uuid4(), list[UUID]()
 
     def insert_all() -> Found:

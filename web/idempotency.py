@@ -73,7 +73,7 @@ def read_key(submitted: BaseModel | None = None) -> Key | None:
     if not KEY.fullmatch(text):
         raise BadRequest(NO_KEY)
     body = submitted.model_dump(exclude_defaults=True) if submitted else None
-    said = json.dumps([request.path, body], sort_keys=True)
+    said = json.dumps([request.path.lower(), body], sort_keys=True)
     return Key(access.caller().client_id, text, hashlib.sha256(said.encode("utf-8")).digest())
 
 

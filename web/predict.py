@@ -1,5 +1,6 @@
 """``POST /predict``: takes a text and leaves a pending row."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from flask import Blueprint, Response
@@ -41,8 +42,8 @@ def predict() -> Response:
         job_id = found.job_id
     else:
         with admission.admitted({"/model": submission.model}) as eta:
-            job_id = insert(new_job(submission), key)
-        tracing.log_submitted("submitted", job_id=job_id, model=submission.model)
+            [job] = new_jobs([submission])
+            job_id = submit(job, key)
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
@@ -63,20 +64,25 @@ def final(job_id: UUID, seconds: float) -> Row | None:
     return row if row["finished_at"] is not None else None
 
 
-def insert(job: NewJob, key: Key | None) -> UUID:
+def submit(job: NewJob, key: Key | None) -> UUID:
     """Insert a job; with a key, unless that was done before."""
     if key is None:
-        return inserts.get().insert(job)
-    return idempotency.once(key, lambda: Found(submissions.insert([job], key)[0], None)).job_id
+        return insert(job, None).job_id
+    return idempotency.once(key, lambda: insert(job, key)).job_id
 
 
-def new_job(submission: Submission) -> NewJob:
-    """Say what is to be inserted."""
-    return NewJob(
-        model=submission.model,
-        text=submission.text,
-        priority=submission.priority,
-        max_attempts=settings.get().max_attempts,
-        client_id=access.caller().client_id,
-        traceparent=tracing.traceparent(),
-    )
+def insert(job: NewJob, key: Key | None) -> Found:
+    """Insert a job, and log that it was; a lone one without a key with others that come."""
+    job_id = submissions.insert([job], key)[0] if key else inserts.get().insert(job)
+    tracing.log_submitted("submitted", job_id=job_id, model=job.model)
+    return Found(job_id, None)
+
+
+def new_jobs(submissions: Iterable[Submission]) -> list[NewJob]:
+    """Say what is to be inserted for what the current request has submitted."""
+    attempts = settings.get().max_attempts
+    client_id, traceparent = access.caller().client_id, tracing.traceparent()
+    return [
+        NewJob(each.model, each.text, each.priority, attempts, client_id, traceparent)
+        for each in submissions
+    ]

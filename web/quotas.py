@@ -46,6 +46,8 @@ class Quota:
         self.left = 0
         # Let in, and not inserted yet.
         self.under_way = 0
+        # For that alone, and never held while the database is asked.
+        self.under_way_lock = Lock()
         self.fresh_until = 0.0
         self.not_before = 0.0
 
@@ -75,7 +77,8 @@ class Quotas:
             if quota.left < jobs:
                 return False
             quota.left -= jobs
-            quota.under_way += jobs
+            with quota.under_way_lock:
+                quota.under_way += jobs
             return True
         finally:
             quota.lock.release()
@@ -84,7 +87,7 @@ class Quotas:
         """Say that so many jobs that were let in were inserted, or will not be."""
         if caller.client_id is not None and caller.max_pending is not None:
             quota = self._quotas[caller.client_id, caller.max_pending]
-            with quota.lock:
+            with quota.under_way_lock:
                 quota.under_way -= jobs
 
     def _count(self, quota: Quota, client_id: str, limit: int, jobs: int) -> None:

@@ -67,15 +67,12 @@ def submit(old: Row, key: Key | None) -> UUID:
     """Let the new job in and insert it; with a key, unless that was done before."""
     with admission.admitted({"": old["model"]}):
         if key is None:
-            new_id = insert(old, None)
-        else:
-            new_id = idempotency.once(key, lambda: Found(insert(old, key), None)).job_id
-    tracing.log_submitted("submitted", job_id=new_id, model=old["model"], retry_of=old["job_id"])
-    return new_id
+            return insert(old, None).job_id
+        return idempotency.once(key, lambda: insert(old, key)).job_id
 
 
-def insert(old: Row, key: Key | None) -> UUID:
-    """Insert the new job; when this returns its id, it is committed.
+def insert(old: Row, key: Key | None) -> Found:
+    """Insert the new job, and log that it was; when this returns its id, it is committed.
 
     :raises UniqueViolation: when the key is taken.
     :raises DatabaseUnavailable: when it may not be.
@@ -92,5 +89,6 @@ def insert(old: Row, key: Key | None) -> UUID:
         if row is None:
             connection.close()
             raise DatabaseUnavailable
-    new_id: UUID = row[0]
-    return new_id
+    fields = {"job_id": row[0], "model": old["model"], "retry_of": old["job_id"]}
+    tracing.log_submitted("submitted", **fields)
+    return Found(row[0], None)
