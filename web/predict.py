@@ -42,8 +42,8 @@ def predict() -> Response:
         job_id = found.job_id
     else:
         with admission.admitted({"/model": submission.model}) as eta:
-            [job] = new_jobs([submission])
-            job_id = submit(job, key)
+            [new_job] = new_jobs([submission])
+            job_id = submit(new_job, key)
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
