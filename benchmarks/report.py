@@ -19,12 +19,12 @@ OURS = "jobrunner"
 DRAWN = ("drain of no-op jobs", "commit to start, idle", "POST /predict, 16 connections")
 
 
-def write(figures: Figures, folder: Path, postgres: str) -> None:
+def write(figures: Figures, folder: Path, server: dict[str, str]) -> None:
     """Put the figures into ``folder``: into performance.md between its marks, and beside it.
 
     Workloads that were not measured this time stay as they were.
     """
-    machine, data = _machine(postgres), folder / "performance.json"
+    machine, data = _machine(server), folder / "performance.json"
     if data.exists():
         old = json.loads(data.read_text())["series"]
         figures = figures.over(Figures(Series(**series) for series in old))
@@ -37,7 +37,7 @@ def write(figures: Figures, folder: Path, postgres: str) -> None:
     _draw(figures, folder)
 
 
-def _machine(postgres: str) -> dict[str, Any]:
+def _machine(server: dict[str, str]) -> dict[str, Any]:
     versions = {}
     for package in PACKAGES:
         try:
@@ -47,7 +47,7 @@ def _machine(postgres: str) -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "postgresql": postgres,
+        **server,
         "packages": versions,
     }
 
@@ -55,10 +55,11 @@ def _machine(postgres: str) -> dict[str, Any]:
 def _said(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     return (
-        f"Measured on {machine['cores']} shared cores, PostgreSQL"
-        f" {machine['postgresql']} with its default, durable settings, Python"
-        f" {machine['python']}, {packages}. Medians, and in brackets the least and the most; a"
-        " ratio is the median of the runs' ratios."
+        f"Measured on {machine['cores']} shared cores, PostgreSQL {machine['postgresql']}"
+        f" with its default, durable settings but shared_buffers = {machine['shared_buffers']},"
+        f" Python {machine['python']}, {packages}."
+        " Medians, and in brackets the least and the most; a ratio is the median of the runs'"
+        " ratios."
     )
 
 

@@ -19,7 +19,7 @@ START_SECONDS = 30
 
 @contextmanager
 def postgres(**options: str) -> Iterator[str]:
-    """Run a server of our own with default, durable settings but these; give its URL."""
+    """Run a server of our own, set as the embedded one is, but for these; give its URL."""
     with server(options) as started:
         yield started.url
 

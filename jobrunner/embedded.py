@@ -28,6 +28,8 @@ from jobrunner.processes import child_setup
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
+MEGABYTE = 2**20
+
 # Terse: a constraint's DETAIL would write a row, and so a user's text, into the log.
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -53,7 +55,7 @@ class Server:
         self.data = self.home / "pgdata"
         self.log = self.home / "postgres.log"
         self.database = database
-        self.options = OPTIONS | dict(options or {})
+        self.options = OPTIONS | {"shared_buffers": shared_buffers()} | dict(options or {})
         self.port = 0
         self._binaries = binaries
         self._process: subprocess.Popen[bytes] | None = None
@@ -267,6 +269,16 @@ class Server:
             raise EmbeddedError(
                 f"{display(self.home / 'password')} can not be read: {error.strerror}"
             ) from None
+
+
+def shared_buffers() -> str:
+    """Say how large the server's cache may become: a 16th of the memory, 128 MB to 1 GB.
+
+    That is little beside what the manual begins with (19.4, "Resource Consumption": a quarter),
+    since models need memory as well; it is taken as the tables grow.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEGABYTE
+    return f"{max(128, min(memory // 16, 1024))}MB"
 
 
 def is_free(port: int) -> bool:

@@ -16,6 +16,7 @@ from helpers import Jobs
 
 JOBS = 300
 MANY = 6_000
+SERVER = {"postgresql": "18.0", "shared_buffers": "1GB"}
 
 # Ids of another time than their job's, and jobs that are older than the one before.
 WRONG = """
@@ -128,7 +129,7 @@ def test_the_page_keeps_its_words_and_takes_the_new_figures(
     if not find_spec("matplotlib"):
         monkeypatch.setattr(report, "_draw", lambda *_: None)
 
-    report.write(figures, tmp_path, "18.0")
+    report.write(figures, tmp_path, SERVER)
 
     text = page.read_text()
     assert text.startswith("# Words before\n")
@@ -150,7 +151,7 @@ def test_workloads_that_were_not_measured_again_stay_in_the_report(
         figures = Figures()
         for workload, rate in rates.items():
             figures.add(workload, "jobrunner", "jobs/s", rate)
-        report.write(figures, tmp_path, "18.0")
+        report.write(figures, tmp_path, SERVER)
 
     kept = json.loads((tmp_path / "performance.json").read_text())["series"]
     assert [(one["workload"], one["values"]) for one in kept] == [
