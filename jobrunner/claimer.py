@@ -91,6 +91,12 @@ class Claimer:
         self._input_bytes = 1
 
     @property
+    def due(self) -> float:
+        """When to look, by the monotonic clock. While a batch waits for more jobs, nobody looks:
+        it is filled up once, when that time is over."""
+        return max(self.look_at, self._workers.hold_until)
+
+    @property
     def wants_jobs(self) -> bool:
         """Whether a worker has room for a job, and no stop was asked for."""
         return not self._stopped and self._workers.room > 0
@@ -110,7 +116,7 @@ class Claimer:
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
-        look = self.wants_jobs and monotonic() >= self.look_at
+        look = self.wants_jobs and monotonic() >= self.due
         if look and self._take(connection) and self.wants_jobs:
             self._plan_next_look(connection)
         if self._asleep and not self.wants_jobs:
@@ -118,7 +124,7 @@ class Claimer:
 
     def _take(self, connection: queue.Connection) -> bool:
         """Claim what the workers have room for; whether there were too few."""
-        idle = min(self._workers.idle, MAX_CLAIM)
+        idle = min(self._workers.idle, max(MAX_CLAIM, self._workers.batch_size))
         if monotonic() >= self._front_at:
             if not idle:
                 # What is on its last attempt is not claimed ahead: it needs an idle worker.
@@ -173,7 +179,7 @@ class Claimer:
             ahead=ahead,
             place=self._place,
         )
-        self._workers.give(jobs)
+        self._workers.give(jobs, self._hold_until(jobs))
         if jobs:
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
@@ -182,6 +188,13 @@ class Claimer:
         log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s%s", rows)
         return len(jobs)
 
+    def _hold_until(self, jobs: list[Job]) -> float:
+        """Until when the oldest of these may wait for others to go with it."""
+        card, lead = self._workers.card, self.clock_lead
+        if not card or not card["max_wait_ms"] or lead is None or not jobs:
+            return 0.0
+        return min(job.run_at for job in jobs) - lead + card["max_wait_ms"] / 1000
+
     def _count_waits(self, jobs: list[Job]) -> None:
         if self.clock_lead is not None:
             now = self.clock_lead + monotonic()
@@ -189,7 +202,9 @@ class Claimer:
 
     def _plan_next_look(self, connection: queue.Connection) -> None:
         """Poll, or look when the next job is due; but look twice around falling asleep."""
-        if not self._workers.idle:
+        if monotonic() < self._workers.hold_until:
+            self.look_at = self._workers.hold_until
+        elif not self._workers.idle:
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
         elif not self._asleep:
             self._set_asleep(connection, True)

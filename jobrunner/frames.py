@@ -5,13 +5,16 @@ model's process is data. Known messages:
 
     runner → worker   {"implementation", "options", "max_result_bytes"}   once, first
                       (jobs come by another way: see inbox.py)
-    worker → runner   {"ready": true, "timeout_seconds"}                  once, after setup
+    worker → runner   {"ready": true, …}                                  once: see contract.py
                       {"setup_error"}                                     instead of it
-                      id {"seconds"} newline result
-                      id {"seconds", "error": {"code", "message", "retryable"}}
+                      {"unwell"}                                          before it ends itself
+                      id {"seconds", "batch"} newline result
+                      id {"seconds", "batch", "error": {"code", "message", "retryable"}}
+                      id SINGLY
 
 A reply begins with the job's id, 36 bytes. The result comes last, so that what is valid needs
-not be written anew.
+not be written anew. ``batch`` is how many items the call had, where that is more than one.
+SINGLY says that a batch failed, and that its jobs are run one by one, from that one on.
 """
 
 import json
@@ -24,6 +27,7 @@ from jobrunner.errors import FrameError
 
 LENGTH = struct.Struct(">I")
 READ_BYTES = 256 * 1024
+SINGLY = b"singly"
 
 Message = dict[str, Any]
 

@@ -1,9 +1,11 @@
-"""The jobs that a worker was given and has not taken yet.
+"""The batches that a worker was given and has not taken yet.
 
 A socket pair that keeps messages apart, both ends of which the runner has as well: each
-message is read once, by the worker that takes the job or by the runner that takes it back. So
-a worker can be given its next jobs ahead of time, and they never wait for a neighbour that
+message is read once, by the worker that takes the batch or by the runner that takes it back.
+So a worker can be given its next jobs ahead of time, and they never wait for a neighbour that
 turns out to be slow, nor are lost with a worker that dies.
+
+A message is the number of jobs, their ids, and their inputs, each after its length.
 """
 
 import errno
@@ -12,18 +14,21 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO
 
-from jobrunner.outcome import Job
+from jobrunner.outcome import MAX_BATCH_SIZE, Job
 
 # Elsewhere there is no SOCK_SEQPACKET; datagrams of a socket pair are in order as well.
 KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 
 ID_BYTES = 36
-# A larger input goes into a file, of which the message brings the descriptor.
-MAX_INPUT = 64 * 1024
+COUNT = struct.Struct(">H")
+LENGTH = struct.Struct(">I")
+HEAD_BYTES = COUNT.size + ID_BYTES * MAX_BATCH_SIZE
+# Larger inputs go into a file, of which the message brings the descriptor.
+MAX_INPUTS = 64 * 1024
 # There is no room, or nobody reads any more; anything else would be so again.
 NOT_NOW = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOBUFS, errno.ENOTCONN)
 INT = struct.Struct("i")
@@ -38,18 +43,20 @@ class Inbox:
         self._entrance, self.exit = socket.socketpair(socket.AF_UNIX, KIND)
         self._entrance.setblocking(False)
 
-    def put(self, job: Job) -> bool:
-        """Give a job; False when there is no room, or nobody to read it.
+    def put(self, jobs: Sequence[Job]) -> bool:
+        """Give a batch; False when there is no room, or nobody to read it.
 
         :raises OSError: when it can't be given, neither now nor later.
         """
-        head, text = job.id.encode(), job.input.encode()
+        head = COUNT.pack(len(jobs)) + "".join([job.id for job in jobs]).encode()
+        texts = [job.input.encode() for job in jobs]
+        inputs = b"".join([part for text in texts for part in (LENGTH.pack(len(text)), text)])
         try:
-            if len(text) <= MAX_INPUT:
-                self._entrance.send(head + text)
+            if len(inputs) <= MAX_INPUTS:
+                self._entrance.send(head + inputs)
                 return True
             with _file() as file:
-                file.write(text)
+                file.write(inputs)
                 file.flush()
                 socket.send_fds(self._entrance, [head], [file.fileno()])
             return True
@@ -60,10 +67,10 @@ class Inbox:
 
     def take_back(self) -> set[str]:
         """Take what the worker has not taken; give the jobs' ids."""
-        ids = set()
+        ids: set[str] = set()
         with suppress(BlockingIOError):
             while message := self._unread():
-                ids.add(message[:ID_BYTES].decode())
+                ids.update(job_id.decode() for job_id in _ids(message))
         return ids
 
     def close(self) -> None:
@@ -73,7 +80,7 @@ class Inbox:
 
     def _unread(self) -> bytes:
         message, extra, _, _ = self.exit.recvmsg(
-            ID_BYTES + MAX_INPUT, ROOM_FOR_ONE, socket.MSG_DONTWAIT
+            HEAD_BYTES + MAX_INPUTS, ROOM_FOR_ONE, socket.MSG_DONTWAIT
         )
         for descriptor in _descriptors(extra):
             os.close(descriptor)
@@ -81,29 +88,51 @@ class Inbox:
 
 
 class Exit:
-    """The worker's end, where the jobs come out."""
+    """The worker's end, where the batches come out."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self._buffer = bytearray(ID_BYTES + MAX_INPUT)
+        self._buffer = bytearray(HEAD_BYTES + MAX_INPUTS)
 
-    def take(self) -> tuple[bytes, bytes] | None:
-        """Wait for the next job and give its id and its input; None when the runner is gone.
+    def take(self, seconds: float | None = None) -> list[tuple[bytes, bytes]] | None:
+        """Wait for the next batch and give the id and the input of each job.
 
-        :raises OSError: when the process has no descriptor left for a large input.
+        None when the runner is gone.
+
+        :raises TimeoutError: when none comes in so many seconds.
+        :raises OSError: when the process has no descriptor left for large inputs.
         """
+        self._end.settimeout(seconds)
         # Not by recv_fds(): some versions of Python forget what it is given.
         size, extra, flags, _ = self._end.recvmsg_into([self._buffer], ROOM_FOR_ONE)
         if not size:
             return None
         if flags & socket.MSG_CTRUNC:
             raise OSError(errno.EMFILE, "no file descriptor is left")
-        job_id, text = bytes(self._buffer[:ID_BYTES]), bytes(self._buffer[ID_BYTES:size])
-        return job_id, _read(extra) if extra else text
+        message = bytes(self._buffer[:size])
+        ids = list(_ids(message))
+        inputs = _read(extra) if extra else message[COUNT.size + ID_BYTES * len(ids) :]
+        return list(zip(ids, _parts(inputs), strict=True))
+
+
+def _ids(message: bytes) -> Iterator[bytes]:
+    (count,) = COUNT.unpack_from(message)
+    for number in range(count):
+        begin = COUNT.size + number * ID_BYTES
+        yield message[begin : begin + ID_BYTES]
+
+
+def _parts(inputs: bytes) -> Iterator[bytes]:
+    begin = 0
+    while begin < len(inputs):
+        (length,) = LENGTH.unpack_from(inputs, begin)
+        begin += LENGTH.size
+        yield inputs[begin : begin + length]
+        begin += length
 
 
 def _read(extra: Ancillary) -> bytes:
-    """Read the large input whose descriptor has come."""
+    """Read the large inputs whose descriptor has come."""
     [descriptor] = _descriptors(extra)
     with os.fdopen(descriptor, "rb") as file:
         file.seek(0)

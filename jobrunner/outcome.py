@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
+from jsonschema_rs import validator_for
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from typing_extensions import TypedDict
@@ -13,6 +15,7 @@ from jobrunner.frames import ENCODER
 
 STRICT = ConfigDict(strict=True, hide_input_in_errors=True)
 
+MAX_BATCH_SIZE = 1000
 MAX_MESSAGE = 1000
 MAX_PLACE = 100
 # What jsonb can't keep, and would quote in the server's log: as JSON writes it, not a
@@ -35,6 +38,8 @@ class Job:
     priority: int = 0
     run_at: float = 0.0  # in seconds since the epoch
     trace_id: str = ""  # of the trace that its client has named, if any
+    # Its batch has killed a worker: it is to be run by itself.
+    alone: bool = False
 
     @property
     def traced(self) -> str:
@@ -61,10 +66,12 @@ class Outcome:
     """The end of an attempt: ``result`` is JSON text, or there is a ``failure``."""
 
     job: Job
-    # Of the inference; None where it came to no reply that says so.
+    # Of the call of the model; None where it came to no reply that says so.
     seconds: float | None
     result: str | None = None
     failure: Failure | None = None
+    # How many jobs that call had.
+    batch_size: int = 1
 
 
 class Sentiment(TypedDict):
@@ -92,25 +99,49 @@ class ReplyHead(TypedDict):
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    batch: NotRequired[Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]]
     error: NotRequired[ReplyError]
+
+
+class Output:
+    """What a model has promised of its results, as a JSON Schema (2020-12)."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """Read the schema.
+
+        :raises ValueError: when it is none.
+        """
+        self._validator = validator_for(dict(schema))
+
+    def check(self, value: Any) -> None:
+        """Compare a result with it.
+
+        :raises ValueError: naming the place that differs, never the value there.
+        """
+        for fault in self._validator.iter_errors(value):
+            place = ".".join(map(str, fault.instance_path))[:MAX_PLACE] or "result"
+            raise ValueError(f"{place}: breaks the rule {fault.kind.name} of the model's schema")
 
 
 HEAD = TypeAdapter(ReplyHead)
 RESULT_TYPES: dict[str, TypeAdapter[Any]] = {"sentiment": TypeAdapter(Sentiment)}
 
 
-def judge(job: Job, reply: bytes, max_result_bytes: int) -> Outcome:
+def judge(job: Job, reply: bytes, max_result_bytes: int, output: Output | None = None) -> Outcome:
     """Turn a worker's reply into an outcome; a bad reply is a failure of that attempt.
 
-    A reply is a line of JSON, and after it the result as JSON or nothing.
+    A reply is a line of JSON, and after it the result as JSON or nothing. ``output`` is what
+    the model's results are like, where it has said so.
     """
     line, _, result = reply.partition(b"\n")
     try:
         head = HEAD.validate_json(line)
+        seconds, batch_size = head["seconds"], head.get("batch", 1)
         if error := head.get("error"):
             failure = Failure(error["code"], error["message"], error["retryable"])
-            return Outcome(job, head["seconds"], failure=failure)
-        return Outcome(job, head["seconds"], result=_accepted(job, result, max_result_bytes))
+            return Outcome(job, seconds, failure=failure, batch_size=batch_size)
+        text = _accepted(job, result, max_result_bytes, output)
+        return Outcome(job, seconds, result=text, batch_size=batch_size)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
@@ -130,7 +161,7 @@ def invalid_output(message: str) -> Failure:
     return Failure("invalid_output", message)
 
 
-def _accepted(job: Job, result: bytes, max_result_bytes: int) -> str:
+def _accepted(job: Job, result: bytes, max_result_bytes: int, output: Output | None) -> str:
     if len(result) > max_result_bytes:
         raise ValueError(f"it is larger than {max_result_bytes} bytes")
     if result_type := RESULT_TYPES.get(job.model):
@@ -140,6 +171,8 @@ def _accepted(job: Job, result: bytes, max_result_bytes: int) -> str:
         value = from_json(result)
         if value is None:
             raise ValueError("there is none")
+        if output:
+            output.check(value)
         # Written anew: a number like 1e999 was read as an infinity, which is a ValueError here.
         text = ENCODER.encode(value)
     if "\\u0000" in text and NUL.search(text):

@@ -147,7 +147,7 @@ class Runner:
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
             due += [0.0] if self._outbox else []
-            due += [self._claimer.look_at] if self._claimer.wants_jobs else []
+            due += [self._claimer.due] if self._claimer.wants_jobs else []
             due += [times.cancel] if self._workers.jobs else []
             due += [] if self._listener.listens else [self._listener.retry_at]
         if self._stop_by is not None:

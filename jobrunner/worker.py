@@ -1,4 +1,4 @@
-"""A worker: loads a model once and answers jobs over its pipe, one at a time.
+"""A worker: loads a model once and answers jobs over its pipe, a batch at a time.
 
 It runs in a process of its own (``python -m jobrunner.worker FD1 FD2``), without a database
 connection or password. Whatever the model prints goes to standard error. It dies with its
@@ -10,18 +10,28 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from math import inf
 from threading import Event, Thread
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobrunner import frames
+from jobrunner.contract import InvalidInput, InvalidOutput, Served
 from jobrunner.inbox import Exit
-from jobrunner.models import TIMEOUT_SECONDS, Model, load
+from jobrunner.models import load
 from jobrunner.processes import die_with_parent
 
 MAX_MESSAGE = 1000
+# How often a model that can say so is asked whether it is well.
+HEALTH_SECONDS = 10.0
+
+
+class Task(NamedTuple):
+    """A job as a worker knows it."""
+
+    id: bytes
+    item: Any
 
 
 def main() -> None:
@@ -47,44 +57,133 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
         return
     order = json.loads(first)
     try:
-        model = load(order["implementation"], order["options"])
-        model.setup()
-        timeout = _timeout(model)
+        model = set_up(order["implementation"], order["options"])
+        ready = frames.encode({"ready": True} | model.describe())
     except BaseException as error:
         pipe.sendall(frames.encode({"setup_error": describe(error)}))
         sys.exit(1)
-    pipe.sendall(frames.encode({"ready": True, "timeout_seconds": timeout}))
+    pipe.sendall(ready)
     exit = Exit(inbox)
-    while job := exit.take():
-        pipe.sendall(answer(model, *job, order["max_result_bytes"]))
+    for batch in batches(exit, model, pipe):
+        for frame in answers(model, batch, order["max_result_bytes"]):
+            pipe.sendall(frame)
+    if model.teardown:
+        model.teardown()
 
 
-def _timeout(model: Model) -> float:
-    timeout = getattr(model, "timeout_seconds", TIMEOUT_SECONDS)
-    if not isinstance(timeout, int | float) or not 0 < timeout < inf:
-        raise ValueError("timeout_seconds should be a number of seconds over 0")
-    return float(timeout)
+def set_up(implementation: str, options: dict[str, Any]) -> Served:
+    """Make a model ready for its first job."""
+    model = load(implementation, options)
+    for name in ("setup", "warmup"):
+        if callable(step := getattr(model, name, None)):
+            step()
+    return Served(model)
 
 
-def answer(model: Model, job_id: bytes, text: bytes, max_result_bytes: int) -> bytes:
-    """Run the model on one job and make the frame of its outcome; nothing it raises escapes."""
-    started = perf_counter()
-    outcome = _attempt(model, text, max_result_bytes)
-    seconds = perf_counter() - started
-    return frames.frame(b'%b{"seconds":%.9f%b' % (job_id, seconds, outcome))
+def batches(exit: Exit, model: Served, pipe: socket.socket) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Give one batch after the other until the runner is gone; look after the model meanwhile."""
+    while True:
+        try:
+            batch = exit.take(HEALTH_SECONDS if model.health else None)
+        except TimeoutError:
+            require_health(model, pipe)
+            continue
+        if batch is None:
+            return
+        yield batch
 
 
-def _attempt(model: Model, text: bytes, max_result_bytes: int) -> bytes:
-    """Do it, and give the rest of the reply, after the seconds."""
+def require_health(model: Served, pipe: socket.socket) -> None:
+    """End the process where the model says that it is not well."""
     try:
-        item = json.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        said = f"the input can not be read: {describe(error)}"
-        return _error("invalid_input", said, retryable=False)
-    try:
-        return _judged(model.predict(item), max_result_bytes)
+        reason = "" if model.health is None or model.health() is not False else "health() is False"
     except BaseException as error:
-        return _error("model_error", describe(error), _is_retryable(error))
+        reason = describe(error)
+    if reason:
+        pipe.sendall(frames.encode({"unwell": reason}))
+        sys.exit(1)
+
+
+def answers(
+    model: Served, batch: Sequence[tuple[bytes, bytes]], max_result_bytes: int
+) -> Iterator[bytes]:
+    """Run the model on a batch and make the frames of what comes of it; nothing escapes.
+
+    What can be said at once comes in one piece.
+    """
+    started, said, tasks = perf_counter(), list[bytes](), list[Task]()
+    for job_id, text in batch:
+        try:
+            tasks.append(Task(job_id, model.read(text)))
+        except InvalidInput as error:
+            said.append(_frame(job_id, _head(started, 1), _error("invalid_input", error)))
+    try:
+        results = model.run([task.item for task in tasks]) if tasks else []
+    except BaseException as error:
+        if len(tasks) > 1:
+            yield b"".join([*said, frames.frame(tasks[0].id + frames.SINGLY)])
+            yield from (answer(model, task, max_result_bytes) for task in tasks)
+            return
+        said.append(_frame(tasks[0].id, _head(started, 1), _error(_code_of(error), error)))
+    else:
+        head = _head(started, len(tasks))
+        for task, result in zip(tasks, results, strict=True):
+            said.append(_frame(task.id, head, _judged(model, result, max_result_bytes)))
+    yield b"".join(said)
+
+
+def answer(model: Served, task: Task, max_result_bytes: int) -> bytes:
+    """Run the model on one item of a batch that has failed as a whole."""
+    started = perf_counter()
+    try:
+        [result] = model.run([task.item])
+    except BaseException as error:
+        said = _error(_code_of(error), error)
+    else:
+        said = _judged(model, result, max_result_bytes)
+    return _frame(task.id, _head(started, 1), said)
+
+
+def _frame(job_id: bytes, head: bytes, said: bytes) -> bytes:
+    return frames.frame(job_id + head + said)
+
+
+def _head(started: float, count: int) -> bytes:
+    """The beginning of a reply, which goes on with what comes of it."""
+    head = b'{"seconds":%.9f' % (perf_counter() - started)
+    return head + b',"batch":%d' % count if count > 1 else head
+
+
+def _judged(model: Served, result: Any, max_result_bytes: int) -> bytes:
+    """Say a result, or what is wrong with it: it must be JSON and not too large."""
+    if isinstance(result, BaseException):
+        return _error("model_error", result)
+    try:
+        text = frames.ENCODER.encode(model.plain(result)).encode()
+    except InvalidOutput as error:
+        return _error("invalid_output", error)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _error("invalid_output", f"the result is not JSON: {describe(error)}")
+    except BaseException as error:
+        return _error("model_error", error)
+    if len(text) > max_result_bytes:
+        said = f"the result has {len(text)} bytes, at most {max_result_bytes} are stored"
+        return _error("invalid_output", said)
+    return b"}\n" + text
+
+
+def _code_of(error: BaseException) -> str:
+    return "invalid_output" if isinstance(error, InvalidOutput) else "model_error"
+
+
+def _error(code: str, what: BaseException | str) -> bytes:
+    if isinstance(what, InvalidInput | InvalidOutput):
+        what, retryable = str(what), code != "invalid_input"
+    else:
+        retryable = isinstance(what, str) or _is_retryable(what)
+    message = what if isinstance(what, str) else describe(what)
+    error = {"code": code, "message": _clean(message), "retryable": retryable}
+    return b',"error":' + frames.ENCODER.encode(error).encode() + b"}"
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -94,31 +193,17 @@ def _is_retryable(error: BaseException) -> bool:
         return True
 
 
-def _judged(result: Any, max_result_bytes: int) -> bytes:
-    """Say the result, or what is wrong with it: it must be JSON and not too large."""
-    try:
-        text = frames.ENCODER.encode(result).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return _error("invalid_output", f"the result is not JSON: {describe(error)}")
-    if len(text) > max_result_bytes:
-        said = f"the result has {len(text)} bytes, at most {max_result_bytes} are stored"
-        return _error("invalid_output", said)
-    return b"}\n" + text
-
-
-def _error(code: str, message: str, retryable: bool = True) -> bytes:
-    error = {"code": code, "message": message, "retryable": retryable}
-    return b',"error":' + frames.ENCODER.encode(error).encode() + b"}"
-
-
 def describe(error: BaseException) -> str:
     """Name an exception in one clean line that PostgreSQL can store."""
     try:
         text = str(error)
     except Exception:
         text = ""
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    clean = line.encode(errors="replace").decode().replace("\0", "")
+    return _clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _clean(text: str) -> str:
+    clean = text.encode(errors="replace").decode().replace("\0", "")
     return " ".join(clean.split())[:MAX_MESSAGE]
 
 

@@ -6,22 +6,27 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from jobrunner import frames
 from jobrunner.errors import FrameError
 from jobrunner.frames import FrameReader
 from jobrunner.inbox import ID_BYTES, Inbox
-from jobrunner.models import TIMEOUT_SECONDS
-from jobrunner.outcome import Job, Outcome, judge
+from jobrunner.outcome import MAX_BATCH_SIZE, Job, Outcome, Output, judge
 from jobrunner.settings import worker_environment
 
 SETUP_SECONDS = 600.0
 SEND_SECONDS = 5.0
+# What a model may take to clean up.
+TEARDOWN_SECONDS = 5.0
 # Room in a frame for what stands around a result.
 FRAME_OVERHEAD = 64 * 1024
 
@@ -35,15 +40,50 @@ class ModelSpec:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+class ModelCard(TypedDict):
+    """What a worker says of its model once it is ready: see ``contract.Served``."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
+
+    ready: bool
+    version: Annotated[str, Field(min_length=1, max_length=100)]
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
+    max_wait_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    input_schema: dict[str, Any] | None
+    output_schema: dict[str, Any] | None
+    has_teardown: bool
+
+
+CARD = TypeAdapter(ModelCard)
+
+
+def read_card(message: frames.Message) -> ModelCard:
+    """Read what a worker says when it is ready.
+
+    :raises FrameError: when that makes no sense.
+    """
+    try:
+        return CARD.validate_python(message)
+    except ValidationError:
+        raise FrameError("a worker that does not say what its model is") from None
+
+
 class Worker:
-    """One worker process. It does its jobs in the order in which they were given."""
+    """One worker process. It does its batches in the order in which they were given."""
 
     def __init__(self, spec: ModelSpec, max_result_bytes: int) -> None:
-        self.ready = False
+        self.card: ModelCard | None = None
         # False once it has said what makes no sense: what else it says is not listened to.
         self.trusted = True
         self.jobs: deque[Job] = deque()
-        self.timeout_seconds = TIMEOUT_SECONDS
+        # Ids of those that nobody wants the result of any more.
+        self.unwanted: set[str] = set()
+        # How many jobs are left of each batch that it was given.
+        self._batches: deque[int] = deque()
+        # Whether it runs its batch one by one, since that has failed as a whole.
+        self._singly = False
+        self._output: Output | None = None
         self._since = monotonic()
         self._max_result_bytes = max_result_bytes
         self._reader = FrameReader(max_result_bytes + FRAME_OVERHEAD)
@@ -61,11 +101,21 @@ class Worker:
         self._send(frames.encode(order | {"max_result_bytes": max_result_bytes}))
 
     @property
+    def ready(self) -> bool:
+        """Whether it has loaded the model."""
+        return self.card is not None
+
+    @property
+    def current(self) -> list[Job]:
+        """The jobs that it is on: those of one call of the model."""
+        return list(self._on())
+
+    @property
     def deadline(self) -> float | None:
-        """When it has to be done with the job that it is on; None when it is on nothing."""
-        if not self.ready:
+        """When it has to be done with what it is on; None when it is on nothing."""
+        if self.card is None:
             return self._since + SETUP_SECONDS
-        return self._since + self.timeout_seconds if self.jobs else None
+        return self._since + self.card["timeout_seconds"] if self.jobs else None
 
     @property
     def overdue(self) -> bool:
@@ -82,13 +132,26 @@ class Worker:
         """Whether the process has ended by itself."""
         return self._process.poll() is not None
 
-    def give(self, job: Job) -> bool:
-        """Give it a job after those that it has; False when it can't take more now."""
-        if not self._inbox.put(job):
+    def welcome(self, card: ModelCard) -> None:
+        """Take it in: it has loaded the model.
+
+        :raises FrameError: when what it says of results is no JSON Schema.
+        """
+        if schema := card["output_schema"]:
+            try:
+                self._output = Output(schema)
+            except ValueError:
+                raise FrameError("a model whose output has no valid schema") from None
+        self.card = card
+
+    def give(self, batch: Sequence[Job]) -> bool:
+        """Give it a batch after those that it has; False when it can't take more now."""
+        if not self._inbox.put(batch):
             return False
         if not self.jobs:
             self._since = monotonic()
-        self.jobs.append(job)
+        self.jobs.extend(batch)
+        self._batches.append(len(batch))
         return True
 
     def take_back(self) -> list[Job]:
@@ -96,7 +159,18 @@ class Worker:
         ids = self._inbox.take_back()
         back = [job for job in self.jobs if job.id in ids]
         self.jobs = deque(job for job in self.jobs if job.id not in ids)
+        left = len(self.jobs)
+        self._batches, kept = deque(), self._batches
+        while left:
+            self._batches.append(kept.popleft())
+            left -= self._batches[-1]
         return back
+
+    def forget(self, ids: Collection[str]) -> list[Job]:
+        """Want no result any more of these jobs among those that it is on."""
+        forgotten = [job for job in self.current if job.id in ids and job.id not in self.unwanted]
+        self.unwanted.update(job.id for job in forgotten)
+        return forgotten
 
     def hear(self) -> Iterator[bytes]:
         """Give what it has said, message by message.
@@ -112,22 +186,41 @@ class Worker:
             raise EOFError
         yield from self._reader.feed(data)
 
-    def take_outcome(self, message: bytes) -> Outcome:
-        """Match a reply with the job that it is on.
+    def take_outcome(self, message: bytes) -> Outcome | None:
+        """Match a reply with a job that it is on; None where nobody wants that any more.
 
-        :raises FrameError: when it is on no job, or on another.
+        :raises FrameError: when it is on no job, or on others.
         """
-        if not self.jobs or message[:ID_BYTES] != self.jobs[0].id.encode():
+        job_id = message[:ID_BYTES].decode(errors="replace")
+        job = next((job for job in self._on() if job.id == job_id), None)
+        if job is None:
             raise FrameError("a reply to a job that the worker is not on")
         self._since = monotonic()
-        return judge(self.jobs.popleft(), message[ID_BYTES:], self._max_result_bytes)
+        if message[ID_BYTES:] == frames.SINGLY:
+            self._singly = True
+            return None
+        self.jobs.remove(job)
+        self._batches[0] -= 1
+        if not self._batches[0]:
+            self._batches.popleft()
+            self._singly = False
+        if job.id in self.unwanted:
+            self.unwanted.discard(job.id)
+            return None
+        return judge(job, message[ID_BYTES:], self._max_result_bytes, self._output)
+
+    def dismiss(self) -> None:
+        """Let it end in peace, where its model has something to clean up; then kill it."""
+        if self.card and self.card["has_teardown"] and not self.jobs:
+            self._inbox.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(TEARDOWN_SECONDS)
+        self._kill()
+        self._close()
 
     def kill(self) -> list[Outcome]:
         """Kill it with all that it has started; give the outcomes that were on their way."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
+        self._kill()
         # What it has said is there; who else may hold the pipe open is not waited for.
         self.pipe.setblocking(False)
         outcomes: list[Outcome] = []
@@ -135,7 +228,8 @@ class Worker:
             while self.trusted:
                 # One by one: nonsense after a good reply must not undo that.
                 for message in self.hear():
-                    outcomes.append(self.take_outcome(message))
+                    if outcome := self.take_outcome(message):
+                        outcomes.append(outcome)
         return outcomes
 
     def close(self) -> list[Job]:
@@ -154,6 +248,16 @@ class Worker:
         if code < 0:
             return f"the worker was killed by {_signal_name(-code)}"
         return f"the worker exited with code {code}"
+
+    def _on(self) -> Iterator[Job]:
+        count = self._batches[0] if self._batches else 0
+        return islice(self.jobs, min(count, 1) if self._singly else count)
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
 
     def _send(self, data: bytes) -> None:
         # An error here shows as its death: the next hear() raises EOFError.

@@ -4,14 +4,17 @@ A worker that dies, overruns its model's timeout or talks nonsense costs the att
 was on, and is replaced; the others do not notice. One that dies while it loads the model is
 started again after a growing pause.
 
-Where jobs are short, each worker has a few ahead, so that it need not wait for the runner.
-They are no worker's for good: whoever has nothing to do gets those that another has not
-started.
+Jobs are dealt in batches, as large as the model takes them. Where they are short, each worker
+has a few ahead, so that it need not wait for the runner. They are no worker's for good:
+whoever has nothing to do gets those that another has not started.
+
+When a batch kills its worker, nobody knows which job did it: each is run again by itself, so
+that only the bad one fails.
 """
 
 from collections import deque
-from collections.abc import Collection, Sequence
-from math import inf
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Protocol
 
@@ -21,7 +24,7 @@ from jobrunner.frames import Message
 from jobrunner.jitter import jittered
 from jobrunner.outcome import Failure, Job, Outcome, clean
 from jobrunner.polling import readable
-from jobrunner.worker_handle import SETUP_SECONDS, ModelSpec, Worker
+from jobrunner.worker_handle import SETUP_SECONDS, ModelCard, ModelSpec, Worker, read_card
 
 MAX_RESTART_SECONDS = 60.0
 
@@ -32,6 +35,11 @@ MAX_AHEAD = 200
 SLOW_SECONDS = 1.0
 # How much of the moving average of a job's time the newest job makes up.
 FRESH_SHARE = 0.1
+# While a batch takes no longer, the next one is there before it is done: to claim and to write
+# takes a few milliseconds, in which the worker would have nothing to do.
+SLOW_BATCH_SECONDS = 0.2
+# A batch that waits for more goes without them so long after its time: nobody can claim now.
+LATE_SECONDS = 0.02
 
 
 class Waitable(Protocol):
@@ -51,11 +59,14 @@ class Workers:
         self.trouble: str | None = None
         self._max_result_bytes = max_result_bytes
         self._workers: list[Worker] = []
+        # What the first worker that was ready has said of the model.
+        self.card: ModelCard | None = None
+        # Until when a batch that is not full waits for more jobs, by the monotonic clock.
+        self.hold_until = 0.0
         self._waiting: deque[Job] = deque()
         # Of jobs that no worker could be given.
         self._refused: list[Outcome] = []
         self._job_seconds: float | None = None
-        self._were_ready = False
         self._setup_failures = 0
         self._restart_at = 0.0
 
@@ -65,21 +76,29 @@ class Workers:
         return sum(worker.ready for worker in self._workers)
 
     @property
+    def batch_size(self) -> int:
+        """How many jobs a worker takes at once, at most."""
+        return self.card["max_batch_size"] if self.card else 1
+
+    @property
     def jobs(self) -> list[Job]:
         """What they are on, and what waits for one of them."""
-        given = (job for worker in self._workers for job in worker.jobs)
+        given = (
+            job for worker in self._workers for job in worker.jobs if job.id not in worker.unwanted
+        )
         return [*given, *self._waiting, *(outcome.job for outcome in self._refused)]
 
     @property
     def idle(self) -> int:
-        """How many would start a job at once."""
+        """How many jobs would be started at once."""
         idle = sum(worker.ready and not worker.jobs for worker in self._workers)
-        return max(0, idle - len(self._waiting))
+        return max(0, idle * self.batch_size - len(self._waiting))
 
     @property
     def ahead(self) -> int:
-        """How many jobs wait until a worker is done with another."""
-        return sum(max(0, len(worker.jobs) - 1) for worker in self._workers) + len(self._waiting)
+        """How many jobs wait until a worker is done with others."""
+        ahead = sum(max(0, len(worker.jobs) - self.batch_size) for worker in self._workers)
+        return ahead + len(self._waiting)
 
     @property
     def room(self) -> int:
@@ -99,10 +118,15 @@ class Workers:
             except OSError as error:
                 # No process or no memory left, say: the machine may recover.
                 self._put_off(f"no worker can be started: {error.strerror}")
-        self._deal()
+        self._deal(LATE_SECONDS)
 
-    def give(self, jobs: Sequence[Job]) -> None:
-        """Take jobs in, and start those for which a worker is free."""
+    def give(self, jobs: Sequence[Job], hold_until: float = 0.0) -> None:
+        """Take jobs in, and start those for which a worker is free.
+
+        Until ``hold_until`` those that make no full batch wait for more.
+        """
+        if jobs:
+            self.hold_until = min(self.hold_until, hold_until) if self._waiting else hold_until
         self._waiting.extend(jobs)
         self._deal()
 
@@ -174,18 +198,23 @@ class Workers:
         killed = self._withdraw(ids)
         for worker in list(self._workers):
             self._listen(worker, outcomes)
-            if worker.jobs and (ids is None or worker.jobs[0].id in ids):
+            current = worker.current
+            if ids is not None and any(job.id not in ids for job in current):
+                # Others in its batch go on; what is not wanted any more is not waited for.
+                killed += worker.forget(ids)
+            elif current:
                 outcomes += self._end(worker)
                 wanted = [job for job in worker.jobs if ids is None or job.id in ids]
-                killed += wanted
-                # It had gone on to the next one meanwhile: that is begun again.
-                self._waiting.extendleft(job for job in worker.jobs if job not in wanted)
+                killed += [job for job in wanted if job.id not in worker.unwanted]
+                # It had gone on to the next ones meanwhile: they are begun again.
+                self._put_back(worker, [job for job in worker.jobs if job not in wanted])
         return killed, outcomes
 
     def end(self) -> None:
         """End them all."""
-        for worker in list(self._workers):
-            self._end(worker)
+        for worker in self._workers:
+            worker.dismiss()
+        self._workers.clear()
         self._waiting.clear()
 
     # Jobs
@@ -195,17 +224,24 @@ class Workers:
         return sum(len(worker.jobs) for worker in self._workers) + len(self._waiting)
 
     def _depth(self, worker: Worker) -> int:
-        """How many jobs a worker should have, with the one that it is on."""
+        """How many jobs a worker should have, with those that it is on."""
         slow = worker.jobs and worker.seconds > SLOW_SECONDS
-        return 1 if slow else self._usual_depth()
+        return self.batch_size if slow else self._usual_depth()
 
     def _usual_depth(self) -> int:
         if self._job_seconds is None:
-            return 1
-        return 1 + min(MAX_AHEAD, int(AHEAD_SECONDS / max(self._job_seconds, 1e-6)))
+            return self.batch_size
+        batch_seconds = max(self._job_seconds, 1e-6) * self.batch_size
+        batches = min(max(1, MAX_AHEAD // self.batch_size), int(AHEAD_SECONDS / batch_seconds))
+        if self.batch_size > 1 and batch_seconds < SLOW_BATCH_SECONDS:
+            batches = max(1, batches)
+        return self.batch_size * (1 + batches)
 
-    def _deal(self) -> None:
-        """Give what waits to those that have least, and what is ahead to those with nothing."""
+    def _deal(self, late: float = 0.0) -> None:
+        """Give what waits to those that have least, and what is ahead to those with nothing.
+
+        What waits for more until a certain time waits so many seconds longer.
+        """
         if not self._waiting:
             self._waiting.extend(self._shareable())
         room = {
@@ -213,29 +249,45 @@ class Workers:
             for worker in self._workers
             if worker.ready
         }
+        holds = monotonic() < self.hold_until + late
         while self._waiting and room:
-            worker = max(room, key=room.__getitem__)
-            room[worker] -= 1
-            if room[worker] < 0 or not self._give_next(worker):
+            worker, batch = max(room, key=room.__getitem__), self._next_batch()
+            full = len(batch) == self.batch_size or batch[0].alone
+            if not full and (worker.jobs or holds):
+                return
+            room[worker] -= len(batch)
+            if room[worker] < 0 or not self._give_next(worker, batch):
                 del room[worker]
 
-    def _give_next(self, worker: Worker) -> bool:
-        """Give a worker the first job that waits; False when it can take none now."""
-        job = self._waiting[0]
+    def _next_batch(self) -> list[Job]:
+        """The jobs that go together next, of those that wait."""
+        if self._waiting[0].alone:
+            return [self._waiting[0]]
+        batch: list[Job] = []
+        for job in islice(self._waiting, self.batch_size):
+            if job.alone:
+                break
+            batch.append(job)
+        return batch
+
+    def _give_next(self, worker: Worker, batch: Sequence[Job]) -> bool:
+        """Give a worker the first jobs that wait; False when it can take none now."""
         try:
-            if not worker.give(job):
+            if not worker.give(batch):
                 return False
         except OSError as error:
             said = f"the input can not be passed to a worker: {error.strerror}"
-            self._refused.append(Outcome(job, None, failure=Failure("worker_lost", said)))
-        self._waiting.popleft()
+            failure = Failure("worker_lost", said)
+            self._refused += [Outcome(job, None, failure=failure) for job in batch]
+        for _ in batch:
+            self._waiting.popleft()
         return True
 
     def _shareable(self) -> list[Job]:
         """What another worker has not started, where a worker has nothing to do."""
         ready = [worker for worker in self._workers if worker.ready]
         most = max(ready, key=lambda worker: len(worker.jobs), default=None)
-        if most and len(most.jobs) > 1 and any(not worker.jobs for worker in ready):
+        if most and len(most.jobs) > self.batch_size and any(not worker.jobs for worker in ready):
             return most.take_back()
         return []
 
@@ -256,13 +308,13 @@ class Workers:
     def _take(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Add what it has said, one by one: nonsense after a good reply must not undo that."""
         for message in worker.hear():
-            if not worker.ready:
-                self._welcome(worker, frames.parse(message))
-                continue
-            outcome = worker.take_outcome(message)
-            outcomes.append(outcome)
-            if outcome.seconds is not None:
-                self._note_pace(outcome.seconds)
+            if not message.startswith(b"{"):
+                outcome = worker.take_outcome(message)
+                if outcome is not None:
+                    outcomes.append(outcome)
+                    self._note_pace(outcome)
+            else:
+                self._take_word(worker, frames.parse(message))
 
     def _listen(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Take what it has said already: it may be done with what it is thought to be on."""
@@ -274,40 +326,55 @@ class Workers:
         except FrameError:
             worker.trusted = False
 
-    def _note_pace(self, seconds: float) -> None:
-        former = seconds if self._job_seconds is None else self._job_seconds
-        self._job_seconds = former + FRESH_SHARE * (seconds - former)
+    def _note_pace(self, outcome: Outcome) -> None:
+        if outcome.seconds is not None:
+            seconds = outcome.seconds / outcome.batch_size
+            former = seconds if self._job_seconds is None else self._job_seconds
+            self._job_seconds = former + FRESH_SHARE * (seconds - former)
 
-    def _welcome(self, worker: Worker, message: Message) -> None:
-        if "setup_error" in message:
-            raise EOFError(clean(str(message["setup_error"])))
-        timeout = message.get("timeout_seconds")
-        if not isinstance(timeout, float) or not 0 < timeout < inf:
-            raise FrameError("a worker that does not say how long a job may take")
-        worker.ready = self._were_ready = True
-        worker.timeout_seconds = timeout
+    def _take_word(self, worker: Worker, message: Message) -> None:
+        """Take what a worker says of itself."""
+        for fault in ("setup_error", "unwell"):
+            if fault in message:
+                raise EOFError(clean(str(message[fault])))
+        if worker.ready:
+            raise FrameError("a worker that says twice what its model is")
+        card = read_card(message)
+        worker.welcome(card)
+        self.card = card
         self._setup_failures, self.trouble = 0, None
-        log.info("worker_ready", model=self.spec.name, pid=worker.pid)
+        log.info("worker_ready", model=self.spec.name, pid=worker.pid, version=card["version"])
 
     def _overrun(self, worker: Worker) -> Failure:
-        if not worker.ready:
+        if worker.card is None:
             return Failure("worker_lost", f"setup took more than {SETUP_SECONDS:g} s")
-        return Failure("timeout", f"the model took more than {worker.timeout_seconds:g} s")
+        seconds = worker.card["timeout_seconds"]
+        return Failure("timeout", f"the model took more than {seconds:g} s")
 
     def _replace(self, worker: Worker, failure: Failure) -> list[Outcome]:
-        """End a worker for a fault; the job that it was on fails, those after it wait."""
-        judged, seconds = worker.jobs[0] if worker.jobs else None, worker.seconds
+        """End a worker for a fault. A job that it was on fails, those after it wait; of several
+        that it was on each is run again by itself."""
+        judged, seconds = worker.current, worker.seconds
         outcomes = self._end(worker)
         self.lost += 1
         log.warning("worker_lost", model=self.spec.name, pid=worker.pid, reason=failure.message)
         if not worker.ready:
             self._setup_failed(failure.message)
-        at_fault = worker.jobs[0] if worker.jobs else None
-        if at_fault and (at_fault == judged or failure.code != "timeout"):
-            worker.jobs.popleft()
-            outcomes.append(Outcome(at_fault, seconds, failure=failure))
-        self._waiting.extendleft(reversed(worker.jobs))
+        current, left = worker.current, list(worker.jobs)
+        if len(current) > 1:
+            for job in current:
+                job.alone = True
+        elif current and (current == judged or failure.code != "timeout"):
+            left = left[1:]
+            if current[0].id not in worker.unwanted:
+                outcomes.append(Outcome(current[0], seconds, failure=failure))
+        self._put_back(worker, left)
         return outcomes
+
+    def _put_back(self, worker: Worker, jobs: Iterable[Job]) -> None:
+        """Let jobs that a worker was on, or was to be on next, be started again."""
+        wanted = [job for job in jobs if job.id not in worker.unwanted]
+        self._waiting.extendleft(reversed(wanted))
 
     def _end(self, worker: Worker) -> list[Outcome]:
         """Kill a worker and give its last outcomes; what it never started waits again.
@@ -320,7 +387,7 @@ class Workers:
         return outcomes
 
     def _setup_failed(self, reason: str) -> None:
-        if not self._were_ready:
+        if self.card is None:
             raise ModelLoadError(f"the model {self.spec.name} could not be loaded: {reason}")
         self._put_off(reason)
 

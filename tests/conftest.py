@@ -15,6 +15,9 @@ from werkzeug.test import TestResponse
 
 from helpers import Jobs, create_logins, login_url
 from jobrunner import database, embedded, migrations
+from jobrunner.worker_handle import ModelSpec
+from jobrunner.workers import Workers
+from pools import MAX_RESULT_BYTES, Start, settle
 from processes import System, system
 from web import create_app
 from web_server import WebServer, web_settings
@@ -123,3 +126,27 @@ def gunicorn(owner_url: str) -> Iterator[WebServer]:
     """The web as it is deployed, for the whole run."""
     with WebServer(login_url(owner_url, "web_login")) as server:
         yield server
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts workers with a model of the tests' own and waits until they are ready."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    started: list[Workers] = []
+
+    def start(
+        model: str = "Told",
+        *,
+        count: int = 1,
+        name: str = "sentiment",
+        module: str = "strange_models",
+    ) -> Workers:
+        spec = ModelSpec(name, f"{module}:{model}")
+        workers = Workers(spec, count, MAX_RESULT_BYTES)
+        started.append(workers)
+        settle(workers, lambda: workers.ready == count)
+        return workers
+
+    yield start
+    for workers in started:
+        workers.end()

@@ -208,12 +208,13 @@ class Clock:
 class Bottomless:
     """Workers that always want more; they are as if all were busy but one."""
 
-    idle, room = 1, 100
+    idle, room, batch_size, hold_until = 1, 100, 1, 0.0
+    card = None
 
     def __init__(self) -> None:
         self.given: list[list[Job]] = []
 
-    def give(self, jobs: list[Job]) -> None:
+    def give(self, jobs: list[Job], hold_until: float) -> None:
         self.given.append(jobs)
 
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,68 +15,14 @@ from helpers import wait_for
 from jobrunner import frames
 from jobrunner.errors import ModelLoadError
 from jobrunner.inbox import Inbox
-from jobrunner.outcome import Job, Outcome, judge
+from jobrunner.outcome import Job, judge
 from jobrunner.polling import readable
-from jobrunner.worker_handle import ModelSpec
-from jobrunner.workers import Workers
-
-MAX_RESULT_BYTES = 10_000
-
-Start = Callable[..., Workers]
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts workers with a model of strange_models and waits until they are ready."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    started: list[Workers] = []
-
-    def start(model: str = "Told", *, count: int = 1, name: str = "sentiment") -> Workers:
-        spec = ModelSpec(name, f"strange_models:{model}")
-        workers = Workers(spec, count, MAX_RESULT_BYTES)
-        started.append(workers)
-        settle(workers, lambda: workers.ready == count)
-        return workers
-
-    yield start
-    for workers in started:
-        workers.end()
-
-
-def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> list[Outcome]:
-    """Tend and collect until ``done``; return the outcomes of the meantime."""
-    outcomes: list[Outcome] = []
-
-    def turn() -> bool:
-        workers.tend()
-        workers.wait(0.05, [])
-        outcomes.extend(workers.collect(workers.wait(0, [])))
-        return done()
-
-    wait_for(turn, "the workers are as expected", seconds)
-    return outcomes
-
-
-def a_job(text: str, model: str = "sentiment") -> Job:
-    return Job(str(uuid4()), str(uuid4()), model, f'{{"text": "{text}"}}', 1)
+from pools import MAX_RESULT_BYTES, Start, a_job, code, run, settle
 
 
 def a_reply(result: object) -> bytes:
     """What a worker says after the job's id."""
     return b'{"seconds":1.0}\n' + json.dumps(result, ensure_ascii=False).encode()
-
-
-def run(workers: Workers, *texts: str, model: str = "sentiment") -> list[Outcome]:
-    """Give a job a text and wait for all the outcomes, in the order of the texts."""
-    given = [a_job(text, model) for text in texts]
-    workers.give(given)
-    outcomes = settle(workers, lambda: not workers.jobs)
-    by_job = {outcome.job.id: outcome for outcome in outcomes}
-    return [by_job[job.id] for job in given]
-
-
-def code(outcome: Outcome) -> str | None:
-    return outcome.failure.code if outcome.failure else None
 
 
 def test_a_model_answers_and_its_time_is_measured(start: Start) -> None:

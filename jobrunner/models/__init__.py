@@ -1,57 +1,70 @@
 """What a model is, and how one is found by its name.
 
-A model is any class with these methods; it needs no import of ours:
+A model is any class like this one; it needs no import of ours, and all but ``predict`` (or
+``predict_batch``) may be left out:
 
     class Sentiment:
-        timeout_seconds = 60          # optional: an inference that takes longer is ended
+        version = "2"                 # goes with each result
+        max_batch_size = 32           # with predict_batch: so many items at once, at most
+        max_wait_ms = 10              # so long an item may wait for others to come
+        timeout_seconds = 60          # a call that takes longer is ended
 
-        def setup(self) -> None:      # once a worker, before its first job
-            ...
+        def setup(self) -> None: ...      # once a worker, before its first job
+        def warmup(self) -> None: ...     # after it
+        def health(self) -> bool: ...     # now and then; False: the worker is replaced
+        def teardown(self) -> None: ...   # before a worker ends in peace
 
-        def predict(self, item):      # item: the job's input, {"text": "…"}
-            return {"sentiment": "positive", "confidence": 0.9}
+        def predict(self, item: Review) -> Judgement: ...
+        def predict_batch(self, items: list[Review]) -> list[Judgement]: ...
 
-An exception with a true attribute ``retryable = False`` fails its job at once; any other is
-tried again. Nothing here may import a model's libraries: the worker does, in its process.
+An item is the job's input, ``{"text": "…"}``, as a dict or as the type that the hint names: a
+pydantic model, a dataclass or a TypedDict. An element of a batch's results that is an exception
+is that item's error. An exception with an attribute ``retryable = False`` fails its job at
+once; any other is tried again.
+
+Nothing here may import a model's libraries: the worker does, in its process.
 """
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from importlib.metadata import entry_points
+from typing import Any
 
 from jobrunner.errors import ModelLoadError
 
-TIMEOUT_SECONDS = 60.0
-
+# What can be said in short. Those with a path are made with what follows the colon.
 BUILT_IN = {"mock": "jobrunner.models.mock:MockSentiment"}
+BUILT_IN_WITH_PATH: dict[str, str] = {}
+ENTRY_POINTS = "jobrunner.models"
 
 
-class Model(Protocol):
-    """The contract of a model."""
-
-    def setup(self) -> None:
-        """Load what ``predict`` needs."""
-
-    def predict(self, item: dict[str, Any]) -> Any:
-        """Answer one input with something that JSON can say."""
-
-
-def load(implementation: str, options: Mapping[str, Any]) -> Model:
+def load(implementation: str, options: Mapping[str, Any]) -> Any:
     """Make the model of ``mock`` or ``package.module:Class``, not yet set up.
 
     :raises ModelLoadError: when there is no such class.
     """
-    path = BUILT_IN.get(implementation, implementation)
-    module_name, colon, class_name = path.partition(":")
+    kind, _, path = implementation.partition(":")
+    if kind in BUILT_IN_WITH_PATH:
+        return _make(implementation, BUILT_IN_WITH_PATH[kind], {**options, "path": path})
+    address = BUILT_IN.get(implementation) or _installed(implementation) or implementation
+    return _make(implementation, address, options)
+
+
+def _installed(name: str) -> str | None:
+    """Where a model is that an installed package offers under this name."""
+    if ":" in name:
+        return None
+    return next((each.value for each in entry_points(group=ENTRY_POINTS, name=name)), None)
+
+
+def _make(implementation: str, address: str, options: Mapping[str, Any]) -> Any:
+    module_name, colon, class_name = address.partition(":")
     if not colon or not module_name or not class_name:
-        known = ", ".join(BUILT_IN)
+        known = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in BUILT_IN_WITH_PATH)])
         raise ModelLoadError(f"{implementation} is neither one of {known} nor module:Class")
     try:
-        made: Model = getattr(importlib.import_module(module_name), class_name)(**options)
+        return getattr(importlib.import_module(module_name), class_name)(**options)
     except ModuleNotFoundError as error:
         raise ModelLoadError(f"{implementation}: there is no module {error.name}") from error
     except AttributeError as error:
         raise ModelLoadError(f"{implementation}: {error}") from error
-    if not callable(getattr(made, "predict", None)):
-        raise ModelLoadError(f"{implementation} has no method predict")
-    return made

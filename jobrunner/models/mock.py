@@ -49,6 +49,8 @@ class InvalidInput(ValueError):
 class MockSentiment:
     """Sleeps, then answers from the words of the text."""
 
+    version = "1"
+
     def __init__(self, delay_seconds: float = 5) -> None:
         self.delay_seconds = delay_seconds
         self.timeout_seconds = delay_seconds + 30

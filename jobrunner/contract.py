@@ -1,0 +1,217 @@
+"""A model as the worker uses it: what it said of itself, checked once, and its calls.
+
+See ``jobrunner.models`` for what a model may say.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from jobrunner.errors import ModelLoadError
+from jobrunner.outcome import MAX_BATCH_SIZE
+
+TIMEOUT_SECONDS = 60.0
+MAX_WAIT_MS = 60_000
+MAX_VERSION = 100
+MAX_SCHEMA_BYTES = 65_536
+# Hints that say nothing of a type.
+UNTYPED = (Any, object, dict)
+
+Json = dict[str, Any]
+
+
+class InvalidInput(ValueError):
+    """The input is not what the model takes; it never will be."""
+
+    retryable = False
+
+
+class InvalidOutput(ValueError):
+    """The model gave back what it said it would not."""
+
+
+class Served:
+    """A model that was set up, ready to be called."""
+
+    def __init__(self, model: Any) -> None:
+        """Read what the model says of itself.
+
+        :raises ModelLoadError: when that makes no sense.
+        """
+        self._model = model
+        self._predict_batch: Callable[..., Any] | None = getattr(model, "predict_batch", None)
+        self._predict: Callable[..., Any] | None = getattr(model, "predict", None)
+        call = self._predict_batch or self._predict
+        if not callable(call):
+            raise ModelLoadError(f"{type(model).__name__} has no method predict")
+        self.timeout_seconds = _number(model, "timeout_seconds", TIMEOUT_SECONDS, inf, "seconds")
+        self.max_batch_size = self._batch_size()
+        self.max_wait_ms = _number(model, "max_wait_ms", 0, MAX_WAIT_MS, "milliseconds")
+        self._input, self._output = _types(call, many=call is self._predict_batch)
+        self.input_schema = _schema(self._input, "input")
+        self.output_schema = _schema(self._output, "output")
+        self.version = self._version()
+
+    @property
+    def health(self) -> Callable[[], object] | None:
+        """How to ask whether it is well, if it can say."""
+        found = getattr(self._model, "health", None)
+        return found if callable(found) else None
+
+    @property
+    def teardown(self) -> Callable[[], object] | None:
+        """How to let it clean up, if it wants to."""
+        found = getattr(self._model, "teardown", None)
+        return found if callable(found) else None
+
+    def describe(self) -> Json:
+        """Say what the runner and the web need to know."""
+        return {
+            "version": self.version,
+            "timeout_seconds": self.timeout_seconds,
+            "max_batch_size": self.max_batch_size,
+            "max_wait_ms": self.max_wait_ms,
+            "input_schema": self.input_schema,
+            "output_schema": self.output_schema,
+            "has_teardown": self.teardown is not None,
+        }
+
+    def read(self, text: bytes) -> Any:
+        """Make an item of a job's input.
+
+        :raises InvalidInput: when it is none.
+        """
+        try:
+            if self._input is None:
+                return json.loads(text)
+            return self._input.validate_json(text)
+        except ValidationError as error:
+            raise InvalidInput(f"the input is not valid: {_said(error)}") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"the input can not be read: {error}") from None
+
+    def run(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Give a result, or an exception, for each item; more than one only of a batching model.
+
+        :raises InvalidOutput: when the model gives too few or too many.
+        """
+        if self._predict_batch is None:
+            assert self._predict is not None
+            return [self._predict(item) for item in items]
+        results = self._predict_batch(list(items))
+        if not isinstance(results, Iterable) or isinstance(results, str | bytes | dict):
+            raise InvalidOutput("predict_batch should give a list of results")
+        results = list(results)
+        if len(results) != len(items):
+            raise InvalidOutput(f"predict_batch gave {len(results)} results for {len(items)} items")
+        return results
+
+    def plain(self, result: Any) -> Any:
+        """Make of a result what JSON can say.
+
+        :raises InvalidOutput: when it is not of the type that was promised.
+        """
+        if self._output is None:
+            return result
+        try:
+            return self._output.dump_python(self._output.validate_python(result), mode="json")
+        except ValidationError as error:
+            raise InvalidOutput(_said(error)) from None
+
+    def _batch_size(self) -> int:
+        size = int(_number(self._model, "max_batch_size", 1, MAX_BATCH_SIZE))
+        if size > 1 and self._predict_batch is None:
+            raise ModelLoadError("a max_batch_size over 1 needs a method predict_batch")
+        return size
+
+    def _version(self) -> str:
+        """What it is called, or, where it has no name, a mark of what it takes and gives."""
+        said = getattr(self._model, "version", None)
+        if said is None:
+            schemas = [self.input_schema, self.output_schema]
+            if not any(schemas):
+                return "unversioned"
+            return hashlib.sha256(json.dumps(schemas, sort_keys=True).encode()).hexdigest()[:12]
+        text = str(said)
+        if not text.isprintable() or not 0 < len(text) <= MAX_VERSION:
+            raise ModelLoadError(f"version should have 1 to {MAX_VERSION} printable characters")
+        return text
+
+
+def _number(model: Any, name: str, default: float, most: float, unit: str = "") -> float:
+    """Read an attribute that is a number over 0, or, in milliseconds, at least 0."""
+    value = getattr(model, name, default)
+    least = "at least 0" if unit == "milliseconds" else "over 0"
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value <= most
+    if not good or value == inf or value < 0 or (value == 0 and least == "over 0"):
+        kind = f"a number of {unit}" if unit else "a number"
+        limit = f" and at most {most:g}" if most < inf else ""
+        raise ModelLoadError(f"{name} should be {kind} {least}{limit}")
+    return float(value)
+
+
+def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | None, ...]:
+    """Read the types of an item and of a result from the hints of a method."""
+    try:
+        hints = get_type_hints(call)
+    except Exception as error:
+        raise ModelLoadError(
+            f"the type hints of {call.__name__} can not be read: {error}"
+        ) from error
+    result = hints.pop("return", None)
+    item = next(iter(hints.values()), None)
+    if many:
+        item, result = _element(item), _element(result)
+    return _adapter(item), _adapter(result)
+
+
+def _element(hint: Any) -> Any:
+    """The type of the elements of a list; the exceptions among them are errors."""
+    arguments = get_args(hint)
+    if not arguments:
+        return None
+    kept = [each for each in get_args(arguments[0]) if not _is_exception(each)]
+    if kept and len(kept) < len(get_args(arguments[0])):
+        return kept[0] if len(kept) == 1 else None
+    return arguments[0]
+
+
+def _is_exception(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseException)
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    if hint is None or hint in UNTYPED or get_origin(hint) is dict:
+        return None
+    try:
+        return TypeAdapter(hint)
+    except PydanticUserError as error:
+        raise ModelLoadError(f"{hint} is no type that JSON can be read into") from error
+
+
+def _schema(adapter: TypeAdapter[Any] | None, what: str) -> Json | None:
+    if adapter is None:
+        return None
+    try:
+        mode = "validation" if what == "input" else "serialization"
+        schema = adapter.json_schema(mode=mode)  # type: ignore[arg-type]
+    except PydanticUserError as error:
+        raise ModelLoadError(
+            f"the type of the {what} has no JSON Schema: {error.message}"
+        ) from error
+    if what == "input" and schema.get("type") != "object" and "$ref" not in schema:
+        raise ModelLoadError("the input should be an object: a pydantic model, say, or a dataclass")
+    if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
+        raise ModelLoadError(f"the schema of the {what} is larger than {MAX_SCHEMA_BYTES} bytes")
+    return schema
+
+
+def _said(error: ValidationError) -> str:
+    """Say what is wrong first, and never the value that stood there."""
+    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])

@@ -1,0 +1,133 @@
+"""Models that take several items at once; what they answer says with how many others."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+SIGNS = Path(os.environ.get("SIGNS", "/nonexistent"))
+
+
+class Counting:
+    """Does as a text says, and answers with the size of its batch."""
+
+    max_batch_size = 8
+    timeout_seconds = 1
+
+    def setup(self) -> None:
+        pass
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> list[Any]:
+        return [self._one(item["text"], len(items)) for item in items]
+
+    def _one(self, text: str, size: int) -> Any:
+        deed, _, argument = text.partition(" ")
+        if deed == "raise":
+            raise ValueError(argument)
+        if deed == "refuse":
+            return ValueError(argument)
+        if deed == "exit":
+            os._exit(int(argument))
+        if deed == "sleep":
+            Event().wait(float(argument))
+        if deed == "await":
+            while not Path(argument).exists():
+                Event().wait(0.01)
+        return {"text": text, "size": size}
+
+
+class Patient(Counting):
+    """Waits for others to come."""
+
+    max_wait_ms = 300
+
+
+class Forgetful(Counting):
+    """Loses one of several items."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> list[Any]:
+        return super().predict_batch(items)[: len(items) - 1 or 1]
+
+
+class Review(BaseModel):
+    text: Annotated[str, Field(min_length=2)]
+    stars: Annotated[int, Field(ge=1, le=5)] = 3
+
+
+@dataclass
+class Judgement:
+    verdict: str
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+class Typed:
+    """Says what it takes and gives."""
+
+    version = "7"
+
+    def predict(self, item: Review) -> Judgement:
+        if item.text == "wrong":
+            return {"verdict": "none"}  # type: ignore[return-value]
+        return Judgement(verdict=f"{item.text}, {item.stars}", score=item.stars / 5)
+
+
+class TypedBatch:
+    max_batch_size = 4
+
+    def predict_batch(self, items: list[Review]) -> list[Judgement | ValueError]:
+        return [Judgement(verdict=item.text, score=1) for item in items]
+
+
+class Unreadable:
+    """Its hint names a type that is not there."""
+
+    def predict(self, item: "Nowhere") -> None:  # type: ignore[name-defined]  # noqa: F821
+        pass
+
+
+class TakesAText:
+    def predict(self, item: str) -> str:
+        return item
+
+
+class TooMany:
+    max_batch_size = 2
+
+    def predict(self, item: Any) -> Any:
+        return item
+
+
+class Negative:
+    max_wait_ms = -1
+
+    def predict(self, item: Any) -> Any:
+        return item
+
+
+class Unwell:
+    """Says so once there is a sign."""
+
+    def predict(self, item: Any) -> Any:
+        return {"pid": os.getpid()}
+
+    def health(self) -> bool:
+        return not SIGNS.exists()
+
+
+class Tidy:
+    """Leaves a sign when it may clean up."""
+
+    def setup(self) -> None:
+        self.warm = False
+
+    def warmup(self) -> None:
+        self.warm = True
+
+    def predict(self, item: Any) -> Any:
+        return {"warm": self.warm}
+
+    def teardown(self) -> None:
+        SIGNS.write_text("clean")

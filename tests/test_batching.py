@@ -1,0 +1,246 @@
+"""Batches: jobs that a model takes together fail and succeed one by one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from jobrunner import worker
+from jobrunner.errors import ModelLoadError
+from jobrunner.outcome import Outcome
+from jobrunner.workers import Workers
+from pools import a_job, code, settle
+from pools import run as run_as
+
+Begin = Callable[..., Workers]
+
+
+@pytest.fixture
+def begin(start: Callable[..., Workers]) -> Begin:
+    """Starts workers with a model of batching_models."""
+
+    def begin(model: str = "Counting", **options: Any) -> Workers:
+        return start(model, module="batching_models", name="counting", **options)
+
+    return begin
+
+
+def run(workers: Workers, *texts: str) -> list[Outcome]:
+    return run_as(workers, *texts, model="counting")
+
+
+def results(outcomes: list[Outcome]) -> list[Any]:
+    return [json.loads(outcome.result or "null") for outcome in outcomes]
+
+
+def sizes(outcomes: list[Outcome]) -> list[int]:
+    return [result["size"] for result in results(outcomes)]
+
+
+def test_jobs_are_given_together_as_many_as_the_model_takes(begin: Begin) -> None:
+    outcomes = run(begin(), *(f"text {n}" for n in range(20)))
+
+    assert sizes(outcomes) == [8] * 16 + [4] * 4
+    assert [result["text"] for result in results(outcomes)] == [f"text {n}" for n in range(20)]
+    assert [outcome.batch_size for outcome in outcomes] == [8] * 16 + [4] * 4
+
+
+def test_all_workers_share_what_there_is(begin: Begin) -> None:
+    outcomes = run(begin(count=2), *["sleep 0.1"] * 16)
+
+    assert sizes(outcomes) == [8] * 16
+
+
+def test_an_exception_fails_only_the_item_that_raises_it(begin: Begin) -> None:
+    workers = begin()
+
+    outcomes = run(workers, "one", "raise a word", "two")
+
+    assert [code(outcome) for outcome in outcomes] == [None, "model_error", None]
+    assert outcomes[1].failure
+    assert "ValueError: a word" in outcomes[1].failure.message
+    assert sizes([outcomes[0], outcomes[2]]) == [1, 1]
+    assert workers.lost == 0
+
+
+def test_an_item_can_fail_without_an_exception(begin: Begin) -> None:
+    outcomes = run(begin(), "one", "refuse a word", "two")
+
+    assert [code(outcome) for outcome in outcomes] == [None, "model_error", None]
+    assert sizes([outcomes[0], outcomes[2]]) == [3, 3]
+
+
+def test_a_result_too_few_is_found_and_the_items_are_run_one_by_one(begin: Begin) -> None:
+    outcomes = run(begin("Forgetful"), "one", "two", "three")
+
+    assert sizes(outcomes) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("deed", "failure"), [("exit 3", "worker_lost"), ("sleep 5", "timeout")])
+def test_a_batch_that_ends_its_worker_costs_only_the_job_that_did_it(
+    begin: Begin, deed: str, failure: str
+) -> None:
+    workers = begin()
+
+    outcomes = run(workers, *["one"] * 3, deed, *["two"] * 3)
+
+    assert [code(outcome) for outcome in outcomes] == [None] * 3 + [failure] + [None] * 3
+    # With the batch, and with the bad job.
+    assert workers.lost == 2
+
+
+def test_a_poisoned_item_among_thirty_two_costs_a_second_at_most(begin: Begin) -> None:
+    workers = begin()
+    workers.give([a_job("warm up", "counting")])
+    settle(workers, lambda: not workers.jobs)
+
+    outcomes = run(workers, *["one"] * 20, "raise it", *["two"] * 11)
+
+    assert [code(outcome) for outcome in outcomes].count(None) == 31
+
+
+def test_a_cancelled_job_does_not_end_its_neighbours(begin: Begin, tmp_path: Path) -> None:
+    workers = begin()
+    jobs = [a_job(text, "counting") for text in (f"await {tmp_path}/go", "one", "two")]
+    workers.give(jobs)
+
+    killed, outcomes = workers.kill_jobs({jobs[1].id})
+    again, _ = workers.kill_jobs({jobs[1].id})
+
+    assert killed == [jobs[1]]
+    assert (again, outcomes) == ([], [])
+    assert [job.id for job in workers.jobs] == [jobs[0].id, jobs[2].id]
+    (tmp_path / "go").touch()
+    left = settle(workers, lambda: not workers.jobs)
+    assert [outcome.job.id for outcome in left] == [jobs[0].id, jobs[2].id]
+    assert workers.lost == 0
+
+
+def test_a_batch_of_cancelled_jobs_is_ended(begin: Begin) -> None:
+    workers = begin()
+    jobs = [a_job("sleep 60", "counting") for _ in range(3)]
+    workers.give(jobs)
+
+    killed, _ = workers.kill_jobs({job.id for job in jobs})
+
+    assert {job.id for job in killed} == {job.id for job in jobs}
+    assert workers.jobs == []
+
+
+def test_a_batch_that_is_not_full_waits_for_others_to_come(begin: Begin) -> None:
+    workers = begin("Patient")
+    until = monotonic() + 0.2
+    workers.give([a_job("one", "counting")], hold_until=until)
+    workers.give([a_job("two", "counting")], hold_until=until + 60)
+
+    outcomes = settle(workers, lambda: not workers.jobs)
+
+    assert sizes(outcomes) == [2, 2]
+    assert monotonic() >= until
+
+
+def test_a_full_batch_waits_for_nobody(begin: Begin) -> None:
+    workers = begin("Patient")
+    workers.give([a_job("one", "counting") for _ in range(8)], hold_until=monotonic() + 3600)
+
+    assert sizes(settle(workers, lambda: not workers.jobs)) == [8] * 8
+
+
+def test_large_inputs_go_together(begin: Begin) -> None:
+    long = "long " * 20_000
+
+    outcomes = run(begin(), *[long] * 3)
+
+    # (What it says is too large to be kept.)
+    assert [outcome.batch_size for outcome in outcomes] == [3, 3, 3]
+
+
+def test_a_model_says_what_it_takes_and_gives(begin: Begin) -> None:
+    card = begin("Typed").card
+
+    assert card
+    assert (card["version"], card["max_batch_size"]) == ("7", 1)
+    assert card["input_schema"]
+    assert card["input_schema"]["properties"]["stars"]["maximum"] == 5
+    assert card["output_schema"]
+    assert card["output_schema"]["required"] == ["verdict", "score"]
+
+
+def test_the_types_of_a_batch_are_those_of_its_elements(begin: Begin) -> None:
+    workers = begin("TypedBatch")
+
+    [outcome] = run(workers, "good")
+
+    assert outcome.result == '{"verdict": "good", "score": 1.0}'
+    assert workers.card
+    assert workers.card["version"] != "unversioned"
+
+
+def test_an_item_is_of_the_type_of_the_hint(begin: Begin) -> None:
+    [outcome] = run(begin("Typed"), "good")
+
+    assert outcome.result == '{"verdict": "good, 3", "score": 0.6}'
+
+
+def test_an_input_that_is_not_of_the_type_fails_for_good(begin: Begin) -> None:
+    [outcome] = run(begin("Typed"), "x")
+
+    assert code(outcome) == "invalid_input"
+    assert outcome.failure
+    assert not outcome.failure.retryable
+    assert outcome.failure.message.startswith("the input is not valid: text: ")
+
+
+def test_a_result_that_is_not_of_the_type_is_not_kept(begin: Begin) -> None:
+    [outcome] = run(begin("Typed"), "wrong")
+
+    assert code(outcome) == "invalid_output"
+    assert outcome.failure
+    assert outcome.failure.message == "score: Field required"
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("Unreadable", "the type hints of predict can not be read"),
+        ("TakesAText", "the input should be an object"),
+        ("TooMany", "a max_batch_size over 1 needs a method predict_batch"),
+        ("Negative", "max_wait_ms should be a number of milliseconds at least 0"),
+    ],
+)
+def test_a_model_that_contradicts_itself_is_not_served(
+    begin: Begin, model: str, reason: str
+) -> None:
+    with pytest.raises(ModelLoadError, match=reason):
+        begin(model)
+
+
+def test_a_model_that_is_not_well_is_replaced(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs = tmp_path / "unwell"
+    monkeypatch.setenv("SIGNS", str(signs))
+    workers = begin("Unwell")
+    [before] = results(run(workers, "one"))
+    signs.touch()
+
+    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 15)
+    signs.unlink()
+
+    [after] = results(run(workers, "two"))
+    assert after["pid"] != before["pid"]
+
+
+def test_a_model_warms_up_and_cleans_up(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNS", str(tmp_path / "clean"))
+    workers = begin("Tidy")
+
+    assert results(run(workers, "one")) == [{"warm": True}]
+    workers.end()
+
+    assert (tmp_path / "clean").read_text() == "clean"
