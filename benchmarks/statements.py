@@ -161,7 +161,7 @@ def _pgbench(url: str) -> float:
 def _runner(url: str, planned_once: bool = True) -> Iterator[database.BoundedConnection]:
     session = PLANNING if planned_once else None
     with database.connect(url, role="job_runner", session=session) as connection:
-        heartbeat.register(connection, RUNNER, model="sentiment", workers=1, lease_seconds=3600)
+        heartbeat.register(connection, RUNNER, models={"sentiment": 1}, lease_seconds=3600)
         try:
             yield connection
         finally:

@@ -106,10 +106,10 @@ def stale_work() -> None:
     start_anew = Runner._start_anew
 
     def without_kill(self: Runner, connection: Connection) -> None:
-        kill_jobs = self._workers.kill_jobs
-        _put(self._workers, "kill_jobs", lambda *_: ([], []))
+        kill_jobs = self._crew.kill_jobs
+        _put(self._crew, "kill_jobs", lambda *_: ([], []))
         start_anew(self, connection)
-        _put(self._workers, "kill_jobs", kill_jobs)
+        _put(self._crew, "kill_jobs", kill_jobs)
 
     _put(Runner, "_start_anew", without_kill)
 
@@ -290,7 +290,7 @@ DEAF = _each("deaf_link", 1, 4.5, 8, 11.5, seconds=2)
 @mutant(_plan("answer_forgotten", 15, _work(0, 0.1, 4), *DEAF, lease_seconds=6, poll_seconds=0.1))
 def answer_forgotten() -> None:
     """Claims of which the answer was lost are not handed back."""
-    _put(queue, "release_unknown", lambda *_, **__: {})
+    _put(queue, "release_unknown", lambda *_, **__: [])
 
 
 RESTARTS = tuple(Fault(at, "postgres_fast_restart", 1) for at in (2, 6))

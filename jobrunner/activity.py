@@ -24,7 +24,7 @@ WAIT_BRIEFLY = "set local lock_timeout = '100ms'"
 RECORD = """
     insert into activity (
         model, minute, completed, failed, retried, released, rescued,
-        waits, wait_seconds, inferences, inference_seconds
+        waits, wait_seconds, inferences, inference_seconds, calls
     )
     select
         done.model,
@@ -37,7 +37,8 @@ RECORD = """
         done.waits,
         done.wait_seconds,
         done.inferences,
-        done.inference_seconds
+        done.inference_seconds,
+        done.calls
     from jsonb_to_recordset(%(rows)s::jsonb) as done (
         model text,
         completed bigint,
@@ -48,7 +49,8 @@ RECORD = """
         waits bigint[],
         wait_seconds double precision,
         inferences bigint[],
-        inference_seconds double precision
+        inference_seconds double precision,
+        calls double precision
     )
     cross join (
         values
@@ -66,7 +68,8 @@ RECORD = """
         waits = add_counts(activity.waits, excluded.waits),
         wait_seconds = activity.wait_seconds + excluded.wait_seconds,
         inferences = add_counts(activity.inferences, excluded.inferences),
-        inference_seconds = activity.inference_seconds + excluded.inference_seconds
+        inference_seconds = activity.inference_seconds + excluded.inference_seconds,
+        calls = activity.calls + excluded.calls
 """
 
 DELETE_OLD = """
@@ -90,6 +93,8 @@ class Counts:
     rescued: int = 0
     wait_seconds: float = 0.0
     inference_seconds: float = 0.0
+    # Of the model, each with as many jobs as its batch had.
+    calls: float = 0.0
 
 
 class Activity:
@@ -132,14 +137,14 @@ class Activity:
             if (seconds := outcome.seconds) is not None:
                 counts.inferences[bisect_left(self._bounds, seconds)] += 1
                 counts.inference_seconds += seconds
+                counts.calls += 1 / outcome.batch_size
 
-    def add_released(self, model: str, statuses: Iterable[str]) -> None:
-        """Count starts that were handed back, by the status that their jobs have now."""
-        for status in statuses:
-            if status == "failed":
-                self.of(model).failed += 1
-            else:
-                self.of(model).released += 1
+    def add_released(self, model: str, status: str) -> None:
+        """Count a start that was handed back, by the status that its job has now."""
+        if status == "failed":
+            self.of(model).failed += 1
+        else:
+            self.of(model).released += 1
 
     def add_rescued(self, model: str, status: str) -> None:
         """Count a job that was freed from a dead runner, and has that status now."""

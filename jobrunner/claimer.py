@@ -61,11 +61,39 @@ class Seldom:
         self.not_before = monotonic() + pause
 
 
+class Sleep:
+    """Whether a runner wants to be woken up at the next insert: for one of its models at least."""
+
+    def __init__(self) -> None:
+        self._runner = ""
+        self._asleep: set[str] = set()
+
+    def begin(self, runner: str) -> None:
+        """Begin awake, under that id."""
+        self._runner, self._asleep = runner, set()
+
+    def holds(self, model: str) -> bool:
+        """Whether it is asleep for a model."""
+        return model in self._asleep
+
+    def set(self, connection: queue.Connection, model: str, asleep: bool) -> None:
+        """Fall asleep for a model, or wake up; the database is told of the first and the last."""
+        now = self._asleep | {model} if asleep else self._asleep - {model}
+        if bool(now) != bool(self._asleep):
+            heartbeat.set_sleeping(connection, self._runner, asleep)
+        self._asleep = now
+
+
 class Claimer:
-    """Claims for one runner. ``look_at`` is when to look, by the monotonic clock."""
+    """Claims for one model of a runner. ``look_at`` is when to look, by the monotonic clock."""
 
     def __init__(
-        self, workers: Workers, model: str, poll_seconds: float, activity: Activity
+        self,
+        workers: Workers,
+        model: str,
+        poll_seconds: float,
+        activity: Activity,
+        sleep: Sleep,
     ) -> None:
         self.look_at = 0.0
         # What the database's clock, in seconds since the epoch, is ahead of our monotonic one.
@@ -76,8 +104,8 @@ class Claimer:
         self._model = model
         self._activity = activity
         self._poll_seconds = poll_seconds
+        self._sleep = sleep
         self._runner = ""
-        self._asleep = False
         self._stopped = False
         self._place = queue.FRONT
         # When to look from the front, even if there is enough after the place.
@@ -103,7 +131,8 @@ class Claimer:
 
     def begin(self, runner: str) -> None:
         """Claim for a runner that has just been registered under that id."""
-        self._runner, self._asleep = runner, False
+        self._runner = runner
+        self._sleep.begin(runner)
         self.look_soon()
 
     def stop(self) -> None:
@@ -119,8 +148,8 @@ class Claimer:
         look = self.wants_jobs and monotonic() >= self.due
         if look and self._take(connection) and self.wants_jobs:
             self._plan_next_look(connection)
-        if self._asleep and not self.wants_jobs:
-            self._set_asleep(connection, False)
+        if self._sleep.holds(self._model) and not self.wants_jobs:
+            self._sleep.set(connection, self._model, False)
 
     def _take(self, connection: queue.Connection) -> bool:
         """Claim what the workers have room for; whether there were too few."""
@@ -206,8 +235,8 @@ class Claimer:
             self.look_at = self._workers.hold_until
         elif not self._workers.idle:
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
-        elif not self._asleep:
-            self._set_asleep(connection, True)
+        elif not self._sleep.holds(self._model):
+            self._sleep.set(connection, self._model, True)
             self._take(connection)
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
         else:
@@ -225,7 +254,3 @@ class Claimer:
         self._due_look.began(began)
         self.queue_is_empty = due_in is None
         return pause if due_in is None else min(pause, max(SECOND_LOOK_SECONDS, due_in))
-
-    def _set_asleep(self, connection: queue.Connection, asleep: bool) -> None:
-        heartbeat.set_sleeping(connection, self._runner, asleep)
-        self._asleep = asleep

@@ -1,7 +1,9 @@
 """The command ``jobrunner``: reads arguments, prints, sets the exit code; nothing more."""
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -28,15 +30,16 @@ from jobrunner.arguments import parse_client, parse_key_id, parse_model, parse_s
 from jobrunner.group import Commands, Parsed, discard_output
 from jobrunner.settings import Settings, load, parse_duration
 from jobrunner.signals import StopSignals
-from jobrunner.worker_handle import ModelSpec
+from jobrunner.worker_handle import ModelSpec, WorkerLimits
 
 RUNNER_ROLE = "job_runner"
 STATUSES = ["pending", "processing", "completed", "failed"]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 serve = click.option(
-    "--model", "model", type=Parsed("name=implementation", parse_model), default="sentiment=mock",
-    show_default=True, help="What to serve: mock, or module:Class.",
+    "--model", "models", type=Parsed("name=implementation", parse_model), multiple=True,
+    default=["sentiment=mock"], show_default=True,
+    help="What to serve: mock, or module:Class. May be given several times.",
 )  # fmt: skip
 
 
@@ -54,7 +57,7 @@ def main() -> None:
 
 @main.command("up")
 @serve
-def up_command(model: tuple[str, str]) -> None:
+def up_command(models: Sequence[tuple[str, str]]) -> None:
     """Start database, web and a runner here, until Ctrl-C.
 
     Without DATABASE_URL an embedded PostgreSQL is started in JOBRUNNER_HOME (.jobrunner);
@@ -66,7 +69,7 @@ def up_command(model: tuple[str, str]) -> None:
         PORT=8080 MOCK_DELAY_SECONDS=1 jobrunner up
     """
     log.set_up()
-    up.run(load(), model, _say)
+    up.run(load(), _distinct(models), _say)
 
 
 @main.command()
@@ -99,12 +102,15 @@ def migrate(show_status: bool, as_json: bool) -> None:
 
 @main.command()
 @click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Worker processes.  [JOBRUNNER_WORKERS]"
-)
+    "--workers", type=click.IntRange(1, 1024),
+    help="Worker processes for each model.  [JOBRUNNER_WORKERS]",
+)  # fmt: skip
 @serve
 @click.option("--detach", is_flag=True, help="Run in the background; print the runner's id.")
 @click.option("--drain", is_flag=True, help="End when the queue is empty.")
-def start(workers: int | None, model: tuple[str, str], detach: bool, drain: bool) -> None:
+def start(
+    workers: int | None, models: Sequence[tuple[str, str]], detach: bool, drain: bool
+) -> None:
     """Start a runner: it claims jobs and runs the model.
 
     SIGTERM, Ctrl-C or a closed terminal: no new claims, finish what is running within
@@ -117,13 +123,13 @@ def start(workers: int | None, model: tuple[str, str], detach: bool, drain: bool
     settings = load()
     url = database.url_of(settings)
     if detach:
-        _detach(settings, url, workers, model, drain)
+        _detach(settings, url, workers, _distinct(models), drain)
         return
     log.set_up()
+    specs = [_spec(settings, model) for model in _distinct(models)]
+    chosen = _runner_settings(settings, url, workers or settings.workers, drain, len(specs))
     with StopSignals() as signals:
-        runner.Runner(
-            _runner_settings(settings, url, workers, drain), _spec(settings, model), signals
-        ).run()
+        runner.Runner(chosen, specs, signals).run()
 
 
 @main.command()
@@ -392,6 +398,13 @@ def _say(line: str) -> None:
         discard_output()
 
 
+def _distinct(models: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    names = [name for name, _ in models]
+    if len(set(names)) < len(names):
+        raise click.UsageError("each model can be served once: give them different names")
+    return models
+
+
 def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:
     name, implementation = model
     mock = {"delay_seconds": settings.mock_delay_seconds}
@@ -399,25 +412,39 @@ def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:
 
 
 def _runner_settings(
-    settings: Settings, url: str, workers: int | None, drain: bool
+    settings: Settings, url: str, workers: int, drain: bool, models: int
 ) -> runner.Settings:
     return runner.Settings(
         url=url,
         listen_url=settings.listen_url or url,
-        workers=workers or settings.workers,
+        workers=workers,
         lease_seconds=settings.lease_seconds,
         poll_seconds=settings.poll_seconds,
         grace_seconds=settings.grace_seconds,
-        max_result_bytes=settings.max_result_bytes,
+        limits=_limits(settings, workers * models),
         retention=settings.retention,
         drain=drain,
     )
 
 
+def _limits(settings: Settings, workers: int) -> WorkerLimits:
+    return WorkerLimits(
+        max_result_bytes=settings.max_result_bytes,
+        memory_bytes=settings.worker_memory,
+        threads=settings.worker_threads or max(1, (os.cpu_count() or 1) // workers),
+        max_jobs=settings.worker_max_jobs,
+        devices=settings.devices,
+    )
+
+
 def _detach(
-    settings: Settings, url: str, workers: int | None, model: tuple[str, str], drain: bool
+    settings: Settings,
+    url: str,
+    workers: int | None,
+    models: Sequence[tuple[str, str]],
+    drain: bool,
 ) -> None:
-    arguments = ["--model", "=".join(model)]
+    arguments = [part for model in models for part in ("--model", "=".join(model))]
     arguments += ["--workers", str(workers)] if workers else []
     arguments += ["--drain"] if drain else []
     with _connect() as connection:

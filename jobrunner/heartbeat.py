@@ -1,9 +1,10 @@
 """The life of a runner: its row, and its beats. How others judge it: see judge.py."""
 
+import json
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -11,36 +12,103 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from jobrunner.errors import ModelLoadError
+
 Connection = psycopg.Connection[Any]
 
 REGISTER = """
-    insert into runner (id, host, pid, version, models, workers, lease)
-    values (
-        %(id)s, %(host)s, %(pid)s, %(version)s, %(models)s, %(workers)s,
-        make_interval(secs => %(lease_seconds)s)
+    with registered as (
+        insert into runner (id, host, pid, version, models, workers, lease)
+        values (
+            %(id)s, %(host)s, %(pid)s, %(version)s, %(models)s, %(workers)s,
+            make_interval(secs => %(lease_seconds)s)
+        )
+        returning id
     )
+
+    insert into runner_model (runner, model, workers)
+    select
+        registered.id,
+        served.model,
+        served.workers
+    from registered
+    cross join jsonb_to_recordset(%(served)s::jsonb) as served (model text, workers smallint)
 """
 
 REGISTER_MODEL = "insert into model (name) values (%(name)s) on conflict (name) do nothing"
 
-BEAT = """
-    update runner
-    set
-        heartbeat_at = clock_timestamp(),
-        has_lock = %(has_lock)s,
-        ready_workers = %(ready_workers)s,
-        completed = %(completed)s,
-        failed = %(failed)s,
-        jobs_per_second = %(jobs_per_second)s,
-        inference_seconds = %(inference_seconds)s,
-        trouble = %(trouble)s
+REGISTER_VERSION = """
+    insert into model_version (
+        model, version, input_schema, output_schema,
+        max_batch_size, max_wait_ms, timeout_seconds
+    )
+    values (
+        %(model)s, %(version)s, %(input_schema)s::jsonb, %(output_schema)s::jsonb,
+        %(max_batch_size)s, %(max_wait_ms)s, %(timeout_seconds)s
+    )
+    on conflict (model, version) do nothing
+"""
+
+IS_AS_REGISTERED = """
+    select
+        input_schema is not distinct from %(input_schema)s::jsonb
+        and output_schema is not distinct from %(output_schema)s::jsonb
+    from model_version
     where
-        id = %(id)s
-        and lost_at is null
-    returning
+        model = %(model)s
+        and version = %(version)s
+"""
+
+BEAT = """
+    with beat as (
+        update runner
+        set
+            heartbeat_at = clock_timestamp(),
+            has_lock = %(has_lock)s,
+            ready_workers = %(ready_workers)s,
+            completed = %(completed)s,
+            failed = %(failed)s,
+            jobs_per_second = %(jobs_per_second)s,
+            inference_seconds = %(inference_seconds)s,
+            trouble = %(trouble)s
+        where
+            id = %(id)s
+            and lost_at is null
+        returning
+            id,
+            stop_requested_at,
+            stop_now
+    ),
+
+    served as (
+        update runner_model
+        set
+            version = now.version,
+            ready_workers = now.ready_workers,
+            jobs_per_second = now.jobs_per_second,
+            inference_seconds = now.inference_seconds,
+            batch_size = now.batch_size,
+            memory_bytes = now.memory_bytes
+        from beat
+        cross join jsonb_to_recordset(%(models)s::jsonb) as now (
+            model text,
+            version text,
+            ready_workers smallint,
+            jobs_per_second double precision,
+            inference_seconds double precision,
+            batch_size double precision,
+            memory_bytes bigint
+        )
+        where
+            runner_model.runner = beat.id
+            and runner_model.model = now.model
+    )
+
+    select
         stop_requested_at is not null as stop,
         stop_now as now,
         extract(epoch from clock_timestamp())::float8 as clock
+    from beat
 """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
@@ -61,7 +129,7 @@ REQUEST_STOP = """
 OVERVIEW = """
     select
         runner, state, host, pid, models, workers, ready, busy, last_heartbeat_ago, up_for,
-        completed, failed, jobs_per_second, inference_seconds, trouble
+        completed, failed, jobs_per_second, inference_seconds, trouble, versions, memory_mb
     from runner_overview
 """
 
@@ -69,16 +137,47 @@ DELETE_LOST = "delete from runner where lost_at < now() - interval '1 day'"
 
 
 @dataclass(frozen=True)
+class ModelPulse:
+    """What a runner says of a model that it serves: see the table ``runner_model``."""
+
+    model: str
+    version: str | None
+    workers: int
+    ready_workers: int
+    jobs_per_second: float
+    inference_seconds: float | None
+    batch_size: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Pulse:
     """What a runner says of itself at each beat."""
 
     has_lock: bool
-    ready_workers: int
     completed: int
     failed: int
-    jobs_per_second: float
-    inference_seconds: float | None
+    models: Sequence[ModelPulse] = ()
     trouble: str | None = None
+
+    @property
+    def ready_workers(self) -> int:
+        """Workers of all models that have loaded theirs."""
+        return sum(each.ready_workers for each in self.models)
+
+    @property
+    def jobs_per_second(self) -> float:
+        """Of all models together."""
+        return sum(each.jobs_per_second for each in self.models)
+
+    @property
+    def inference_seconds(self) -> float | None:
+        """On average over the models, by how much they do."""
+        known = [each for each in self.models if each.inference_seconds is not None]
+        weights = [each.jobs_per_second or 1e-9 for each in known]
+        weighted = zip(known, weights, strict=True)
+        total = sum((each.inference_seconds or 0.0) * weight for each, weight in weighted)
+        return total / sum(weights) if known else None
 
 
 @dataclass(frozen=True)
@@ -98,15 +197,34 @@ def new_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-def register_model(connection: Connection, model: str) -> None:
-    """Make a model known, so that the web takes jobs for it from now on."""
+def register_model(connection: Connection, model: str, card: Mapping[str, Any]) -> None:
+    """Make a version of a model known, so that the web takes jobs for it from now on.
+
+    ``card`` is what its worker has said of it.
+
+    :raises ModelLoadError: when that version has been something else.
+    """
+    values = {
+        **card,
+        "model": model,
+        "input_schema": _jsonb(card["input_schema"]),
+        "output_schema": _jsonb(card["output_schema"]),
+    }
+    connection.execute(REGISTER_VERSION, values)
+    [(is_same,)] = connection.execute(IS_AS_REGISTERED, values).fetchall()
+    if not is_same:
+        raise ModelLoadError(
+            f"the model {model} takes or gives something else than its version"
+            f" {card['version']} that is registered: give it a new version"
+        )
     connection.execute(REGISTER_MODEL, {"name": model})
 
 
 def register(
-    connection: Connection, runner: str, *, model: str, workers: int, lease_seconds: float
+    connection: Connection, runner: str, *, models: Mapping[str, int], lease_seconds: float
 ) -> None:
-    """Insert the row of a runner."""
+    """Insert the row of a runner, which has so many workers for each of these models."""
+    served = [{"model": model, "workers": workers} for model, workers in models.items()]
     connection.execute(
         REGISTER,
         {
@@ -114,8 +232,9 @@ def register(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": metadata.version("jobrunner"),
-            "models": [model],
-            "workers": workers,
+            "models": list(models),
+            "workers": sum(models.values()),
+            "served": json.dumps(served),
             "lease_seconds": lease_seconds,
         },
     )
@@ -123,8 +242,19 @@ def register(
 
 def beat(connection: Connection, runner: str, pulse: Pulse) -> Answer | None:
     """Give a sign of life; None when another runner has found us dead."""
+    values = {
+        "id": runner,
+        "has_lock": pulse.has_lock,
+        "ready_workers": pulse.ready_workers,
+        "completed": pulse.completed,
+        "failed": pulse.failed,
+        "jobs_per_second": pulse.jobs_per_second,
+        "inference_seconds": pulse.inference_seconds,
+        "trouble": pulse.trouble,
+        "models": json.dumps([vars(each) for each in pulse.models]),
+    }
     with connection.cursor(row_factory=class_row(Answer)) as cursor:
-        return cursor.execute(BEAT, vars(pulse) | {"id": runner}).fetchone()
+        return cursor.execute(BEAT, values).fetchone()
 
 
 def set_sleeping(connection: Connection, runner: str, sleeping: bool) -> None:
@@ -147,6 +277,10 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
     """Read the view ``runner_overview``."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(OVERVIEW).fetchall()
+
+
+def _jsonb(value: object) -> str | None:
+    return None if value is None else json.dumps(value)
 
 
 def delete_lost(connection: Connection) -> int:

@@ -4,7 +4,7 @@ An outcome whose claim does not hold any more is not written: the job was taken 
 somebody else's outcome counts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
 import psycopg
@@ -12,7 +12,6 @@ import psycopg
 from jobrunner import log, queue
 from jobrunner.activity import Activity
 from jobrunner.outcome import Job, Outcome, invalid_output
-from jobrunner.tally import Tally
 
 BATCH = 200
 # What a statement of many can bring the database in a few of the seconds that it has.
@@ -36,8 +35,8 @@ Unstorable = (
 class Outbox:
     """Waits with outcomes until they are recorded, and counts and logs them then."""
 
-    def __init__(self, tally: Tally, activity: Activity) -> None:
-        self._tally = tally
+    def __init__(self, count: Callable[[Iterable[Outcome]], None], activity: Activity) -> None:
+        self._count = count
         self._activity = activity
         self._outcomes: list[Outcome] = []
         self._since = 0.0
@@ -96,8 +95,7 @@ class Outbox:
         moved = move(connection, batch)
         self._remove(batch)
         done = [outcome for outcome in batch if outcome.job.id in moved]
-        for outcome in done:
-            self._tally.count(outcome)
+        self._count(done)
         self._activity.add_outcomes(done, moved)
         if move is queue.complete:
             _report_completed(done)
@@ -131,8 +129,9 @@ def _fitting(outcomes: Sequence[Outcome]) -> int:
 
 
 def is_like(outcome: Outcome, other: Outcome) -> bool:
-    """Whether both are results, or both failures."""
-    return (outcome.failure is None) == (other.failure is None)
+    """Whether both are results, or both failures, of the same version of a model."""
+    same = outcome.version == other.version
+    return same and (outcome.failure is None) == (other.failure is None)
 
 
 def _report_completed(outcomes: Sequence[Outcome]) -> None:

@@ -72,6 +72,8 @@ class Outcome:
     failure: Failure | None = None
     # How many jobs that call had.
     batch_size: int = 1
+    # Of the model, where it is known.
+    version: str | None = None
 
 
 class Sentiment(TypedDict):

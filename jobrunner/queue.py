@@ -80,7 +80,10 @@ COMPLETE = """
         status = 'completed',
         lease_token = null,
         finished_at = clock_timestamp(),
-        result = %(results)s::jsonb -> (array_position(%(ids)s::uuid[], id) - 1)
+        result = %(results)s::jsonb -> (array_position(%(ids)s::uuid[], id) - 1),
+        model_version = %(version)s,
+        batch_size = (%(batch_sizes)s::smallint[])[array_position(%(ids)s::uuid[], id)],
+        inference_seconds = (%(seconds)s::real[])[array_position(%(ids)s::uuid[], id)]
     where
         id = any(%(ids)s::uuid[])
         and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
@@ -127,6 +130,7 @@ FAIL = """
         started_at = case when not held.again then job.started_at end,
         finished_at = case when not held.again then clock_timestamp() end,
         error = case when not held.again then held.error end,
+        model_version = %(version)s,
         errors = job.errors || (
             held.error || jsonb_build_object(
                 'attempt', job.attempt,
@@ -179,7 +183,7 @@ RELEASE_UNKNOWN = """
         and status = 'processing'
         and claimed_by = %(runner)s
         and id <> all(%(held)s::uuid[])
-    returning id::text, status
+    returning id::text, model, status
 """
 
 # What no live runner holds. Skip locked: an outcome that is being written stands.
@@ -340,23 +344,27 @@ def place_at(run_at: float) -> Place:
 
 
 def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Record results; return the new status of the jobs whose claim still held.
+    """Record results of one version; return the new status of the jobs whose claim still held.
 
     :raises psycopg.DataError: when one of the results is nothing that jsonb can keep.
     """
-    parameters = _claims([outcome.job for outcome in outcomes])
+    parameters: dict[str, str | None] = {**_claims([outcome.job for outcome in outcomes])}
     parameters["results"] = _json_array(outcome.result or "" for outcome in outcomes)
+    parameters["version"] = next((outcome.version for outcome in outcomes), None)
+    parameters["batch_sizes"] = _array([str(outcome.batch_size) for outcome in outcomes])
+    parameters["seconds"] = _array([_real(outcome.seconds) for outcome in outcomes])
     return dict(_complete.rows(connection, parameters))
 
 
 def fail(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Record failures: back to pending with backoff while attempts are left, else failed.
+    """Record failures of one version: back to pending with backoff while attempts are left.
 
     Return the new status of the jobs whose claim still held.
     """
-    parameters = _claims([outcome.job for outcome in outcomes])
+    parameters: dict[str, str | None] = {**_claims([outcome.job for outcome in outcomes])}
     failures = (outcome.failure for outcome in outcomes if outcome.failure)
     parameters["errors"] = _json_array(failure.to_json() for failure in failures)
+    parameters["version"] = next((outcome.version for outcome in outcomes), None)
     return dict(connection.execute(FAIL, parameters).fetchall())
 
 
@@ -369,10 +377,15 @@ def release(connection: Connection, jobs: Sequence[Job]) -> dict[str, str]:
     return dict(connection.execute(RELEASE, _claims(jobs)).fetchall())
 
 
-def release_unknown(connection: Connection, *, runner: str, held: Sequence[str]) -> dict[str, str]:
-    """Hand back what the database says we hold and we know nothing of; as ``release``."""
+def release_unknown(
+    connection: Connection, *, runner: str, held: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """Hand back what the database says we hold and we know nothing of; as ``release``.
+
+    Return the id, the model and the new status of each.
+    """
     parameters = {"runner": runner, "held": _array(held)}
-    return dict(connection.execute(RELEASE_UNKNOWN, parameters).fetchall())
+    return connection.execute(RELEASE_UNKNOWN, parameters).fetchall()
 
 
 def rescue(connection: Connection) -> list[Rescued]:
@@ -415,9 +428,13 @@ def _claims(jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
-def _array(ids: Iterable[str]) -> str:
-    """Write an array of UUIDs."""
-    return "{" + ",".join(ids) + "}"
+def _array(texts: Iterable[str]) -> str:
+    """Write an array of what needs no quotes: UUIDs, numbers."""
+    return "{" + ",".join(texts) + "}"
+
+
+def _real(number: float | None) -> str:
+    return "null" if number is None else f"{number:.6g}"
 
 
 def _json_array(texts: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ talks to the database: record, beat, sweep, claim. While the database is away, o
 in the outbox, workers go on, and each turn tries again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ import psycopg
 
 from jobrunner import activity, heartbeat, janitor, log, migrations, queue
 from jobrunner.activity import Activity
-from jobrunner.claimer import Claimer
+from jobrunner.crew import Crew
 from jobrunner.database import Lost, first_line
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Pulse
@@ -26,9 +26,8 @@ from jobrunner.links import Link, Listener, Note
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.signals import StopSignals
-from jobrunner.tally import Tally
-from jobrunner.worker_handle import ModelSpec
-from jobrunner.workers import Waitable, Workers
+from jobrunner.worker_handle import ModelSpec, WorkerLimits
+from jobrunner.workers import Waitable
 
 SWEEP_SECONDS = 1.0
 # A cancel is told by notification; this is for when that is lost.
@@ -49,11 +48,12 @@ class Settings:
 
     url: str
     listen_url: str
+    # For each model.
     workers: int
     lease_seconds: float
     poll_seconds: float
     grace_seconds: float
-    max_result_bytes: int
+    limits: WorkerLimits
     retention: timedelta
     drain: bool = False
 
@@ -72,24 +72,24 @@ class Timetable:
 class Runner:
     """A runner from its start to its end; ``run`` is the whole of it."""
 
-    def __init__(self, settings: Settings, spec: ModelSpec, signals: StopSignals) -> None:
+    def __init__(
+        self, settings: Settings, specs: Sequence[ModelSpec], signals: StopSignals
+    ) -> None:
         self.id = heartbeat.new_id()
         self._settings = settings
-        self._model = spec.name
         self._signals = signals
-        self._workers = Workers(spec, settings.workers, settings.max_result_bytes)
         self._link = Link(settings.url, f"jobrunner {self.id}")
         self._listener = Listener(settings.listen_url, self.id)
         self._judge = Judge()
         self._times = Timetable()
-        self._tally = Tally()
         self._activity = Activity()
-        self._outbox = Outbox(self._tally, self._activity)
-        self._claimer = Claimer(self._workers, spec.name, settings.poll_seconds, self._activity)
+        self._crew = Crew(
+            specs, settings.workers, settings.limits, settings.poll_seconds, self._activity
+        )
+        self._outbox = Outbox(self._crew.count_outcomes, self._activity)
         # What is wrong, for the row of the runner: why it is not told things, deletes nothing.
         self._deaf: str | None = None
         self._janitor_refused: str | None = None
-        self._model_is_known = False
         self._stops_heard = 0
         self._stop_by: float | None = None
         self._owes_activity = True
@@ -105,7 +105,8 @@ class Runner:
         try:
             migrations.require_applied(self._link.open())
             self._register(self._link.open())
-            log.info("started", runner=self.id, model=self._model, workers=self._settings.workers)
+            models = ",".join(self._crew.models)
+            log.info("started", runner=self.id, models=models, workers=self._crew.count)
             while not self._done():
                 self._turn()
             self._leave()
@@ -114,7 +115,7 @@ class Runner:
                 heartbeat.sign_off(self._link.open(), self.id)
             raise
         finally:
-            self._workers.end()
+            self._crew.end()
             self._listener.lose()
             self._link.lose()
 
@@ -122,12 +123,12 @@ class Runner:
 
     def _turn(self) -> None:
         with log.together():
-            self._workers.tend()
-        if self._outbox.holds_back(self._workers.ahead):
-            self._workers.wait(NAP_SECONDS, self._others(), listen=False)
-            heard = self._workers.wait(0, [])
+            self._crew.tend()
+        if self._outbox.holds_back(self._crew.ahead):
+            self._crew.wait(NAP_SECONDS, self._others(), listen=False)
+            heard = self._crew.wait(0, [])
         else:
-            heard = self._workers.wait(self._pause(), self._others())
+            heard = self._crew.wait(self._pause(), self._others())
         with log.together():
             if self._signals.fileno() in heard:
                 self._signals.clear()
@@ -147,21 +148,17 @@ class Runner:
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
             due += [0.0] if self._outbox else []
-            due += [self._claimer.due] if self._claimer.wants_jobs else []
-            due += [times.cancel] if self._workers.jobs else []
+            due += self._crew.look_at
+            due += [times.cancel] if self._crew.jobs else []
             due += [] if self._listener.listens else [self._listener.retry_at]
         if self._stop_by is not None:
             due.append(self._stop_by)
         return max(0.0, min(due) - monotonic())
 
     def _collect(self, heard: set[int]) -> None:
-        ready, trouble = self._workers.ready, self._workers.trouble
-        outcomes = self._workers.collect(heard)
-        self._outbox.add(outcomes)
-        if outcomes or self._workers.ready > ready:
-            self._claimer.look_soon()
-            self._claimer.queue_is_empty = False
-        if (self._workers.ready, self._workers.trouble) != (ready, trouble):
+        ready, trouble = self._crew.ready, self._crew.trouble
+        self._outbox.add(self._crew.collect(heard))
+        if (self._crew.ready, self._crew.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
     def _talk(self) -> None:
@@ -175,8 +172,8 @@ class Runner:
             self._keep_alive(connection)
             self._write(connection)
             self._sweep(connection)
-            self._release(connection, self._workers.surplus())
-            self._claimer.claim(connection)
+            self._release(connection, self._crew.surplus())
+            self._crew.claim(connection)
             # What came with an answer does not wake us up.
             self._heed(self._link.hear())
             self._record_activity(connection)
@@ -193,19 +190,19 @@ class Runner:
         self._stops_heard = heard
         grace = 0.0 if heard > 1 else self._settings.grace_seconds
         self._stop_by = monotonic() + grace
-        self._claimer.stop()
-        jobs = len(self._workers.jobs)
+        self._crew.stop_claims()
+        jobs = len(self._crew.jobs)
         log.info("stopping", runner=self.id, jobs_in_hand=jobs, grace_seconds=grace)
 
     def _done(self) -> bool:
-        idle = not self._workers.jobs and not self._outbox
+        idle = not self._crew.jobs and not self._outbox
         if self._stop_by is not None:
             return idle or monotonic() >= self._stop_by
-        return self._settings.drain and idle and self._claimer.queue_is_empty
+        return self._settings.drain and idle and self._crew.drained
 
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
-        unfinished, outcomes = self._workers.kill_jobs()
+        unfinished, outcomes = self._crew.kill_jobs()
         self._outbox.add(outcomes)
         deadline = monotonic() + LAST_WORDS_SECONDS
         while monotonic() < deadline:
@@ -218,19 +215,22 @@ class Runner:
                 heartbeat.sign_off(connection, self.id)
                 self._owes_activity = True
                 self._record_activity(connection)
-                log.info("stopped", runner=self.id, completed=self._tally.completed)
+                log.info("stopped", runner=self.id, completed=self._crew.completed)
                 return
             except (JobrunnerError, psycopg.Error) as error:
                 self._lose(error)
-                self._workers.wait(max(0.0, self._link.retry_at - monotonic()), [])
+                self._crew.wait(max(0.0, self._link.retry_at - monotonic()), [])
         left = len(unfinished) + len(self._outbox)
         log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
-        released = queue.release(connection, jobs) if jobs else {}
-        self._activity.add_released(self._model, released.values())
-        for job_id, status in released.items():
-            log.info("released", job_id=job_id, runner=self.id, status=status)
+        models = {job.id: job.model for job in jobs}
+        for job_id, status in (queue.release(connection, jobs) if jobs else {}).items():
+            self._note_release(job_id, models[job_id], status)
+
+    def _note_release(self, job_id: str, model: str, status: str) -> None:
+        self._activity.add_released(model, status)
+        log.info("released", job_id=job_id, runner=self.id, status=status)
 
     # The database, lost and found
 
@@ -254,17 +254,15 @@ class Runner:
         self._away_since = self._away_because = None
         self._judge.lose_contact()
         self._listener.retry_soon()
-        self._claimer.look_soon()
+        self._crew.look_soon()
         self._times = Timetable(clean=self._times.clean)
 
     def _release_unknown(self, connection: queue.Connection) -> None:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
-        held = [job.id for job in (*self._workers.jobs, *self._outbox.jobs)]
-        released = queue.release_unknown(connection, runner=self.id, held=held)
-        self._activity.add_released(self._model, released.values())
-        for job_id, status in released.items():
-            log.info("released", job_id=job_id, runner=self.id, status=status)
-            self._claimer.look_soon()
+        held = [job.id for job in (*self._crew.jobs, *self._outbox.jobs)]
+        for job in queue.release_unknown(connection, runner=self.id, held=held):
+            self._note_release(*job)
+            self._crew.look_soon()
 
     # What a turn says to the database
 
@@ -276,7 +274,7 @@ class Runner:
                 self._listener.connect(for_jobs=not self._link.listens)
                 self._deaf, self._times.beat = None, 0.0
                 # What came while nobody listened was told to nobody.
-                self._claimer.look_soon()
+                self._crew.look_soon()
             self._heed(self._listener.hear())
         except DatabaseUnavailable as error:
             self._lose_listener(error)
@@ -284,7 +282,7 @@ class Runner:
     def _heed(self, heard: list[Note]) -> None:
         for channel, payload in heard:
             if channel == "job_submitted":
-                self._claimer.look_soon()
+                self._crew.look_soon()
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:
@@ -302,14 +300,14 @@ class Runner:
         if monotonic() < self._times.cancel:
             return
         self._times.cancel = monotonic() + jittered(CANCEL_SECONDS)
-        ids = [job.id for job in self._workers.jobs]
+        ids = [job.id for job in self._crew.jobs]
         if wanted := queue.cancelled(connection, ids) if ids else set():
-            killed, outcomes = self._workers.kill_jobs(wanted)
+            killed, outcomes = self._crew.kill_jobs(wanted)
             self._outbox.add([*outcomes, *map(cancelled, killed)])
 
     def _write(self, connection: queue.Connection) -> None:
         """Record outcomes, and soon after let the row of the runner tell of them."""
-        if self._outbox and not self._outbox.holds_back(self._workers.ahead):
+        if self._outbox and not self._outbox.holds_back(self._crew.ahead):
             self._outbox.write(connection)
             self._times.beat = min(self._times.beat, monotonic() + TELL_SECONDS)
 
@@ -319,15 +317,12 @@ class Runner:
             return
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
         self._check_listener()
-        if self._workers.ready and not self._model_is_known:
-            heartbeat.register_model(connection, self._model)
-            self._model_is_known = True
-        self._tally.measure()
+        self._register_models(connection)
         answer = heartbeat.beat(connection, self.id, self._pulse())
         if answer is None:
             self._start_anew(connection)
             return
-        self._claimer.clock_lead = answer.clock - monotonic()
+        self._crew.set_clock_lead(answer.clock - monotonic())
         self._owes_activity = True
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
@@ -353,32 +348,37 @@ class Runner:
             self._listener.keep_lock()
             if self._listener.listens:
                 # A notification that came with the answer wakes nobody.
-                self._claimer.look_soon()
+                self._crew.look_soon()
         except DatabaseUnavailable as error:
             self._lose_listener(error)
+
+    def _register_models(self, connection: queue.Connection) -> None:
+        """Make known what has been loaded: from then on the web takes jobs for it."""
+        for served in self._crew.served:
+            if served.workers.card and not served.is_registered:
+                heartbeat.register_model(connection, served.name, served.workers.card)
+                served.is_registered = True
 
     def _pulse(self) -> Pulse:
         return Pulse(
             has_lock=self._listener.holds_lock,
-            ready_workers=self._workers.ready,
-            completed=self._tally.completed,
-            failed=self._tally.failed,
-            jobs_per_second=self._tally.jobs_per_second,
-            inference_seconds=self._tally.inference_seconds,
+            completed=self._crew.completed,
+            failed=self._crew.failed,
+            models=self._crew.pulses(),
             trouble="; ".join(filter(None, self._troubles())) or None,
         )
 
     def _troubles(self) -> tuple[str | None, ...]:
-        return self._workers.trouble, self._deaf, self._janitor_refused
+        return self._crew.trouble, self._deaf, self._janitor_refused
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""
-        killed, outcomes = self._workers.kill_jobs()
+        killed, outcomes = self._crew.kill_jobs()
         dropped = len(killed) + len(outcomes) + self._outbox.clear()
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
-        self._tally = Tally()
-        self._outbox = Outbox(self._tally, self._activity)
+        self._crew.forget_pace()
+        self._outbox = Outbox(self._crew.count_outcomes, self._activity)
         self._listener.lose()
         self._listener = Listener(self._settings.listen_url, self.id)
         self._register(connection)
@@ -388,12 +388,11 @@ class Runner:
         heartbeat.register(
             connection,
             self.id,
-            model=self._model,
-            workers=self._settings.workers,
+            models=dict.fromkeys(self._crew.models, self._settings.workers),
             lease_seconds=self._settings.lease_seconds,
         )
         self._activity.begin(connection)
-        self._claimer.begin(self.id)
+        self._crew.begin(self.id)
 
     def _sweep(self, connection: queue.Connection) -> None:
         """Free the jobs of dead runners; delete what is old."""
@@ -416,7 +415,7 @@ class Runner:
         for job in queue.rescue(connection):
             self._activity.add_rescued(job.model, job.status)
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
-            self._claimer.look_soon()
+            self._crew.look_soon()
 
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""

@@ -26,6 +26,8 @@ from jobrunner.errors import SettingsError
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 # An age that PostgreSQL can still take from the present.
 MAX_DURATION = timedelta(days=36500)
+SIZES = {"M": 2**20, "G": 2**30}
+LEAST_MEMORY = 64 * 2**20
 
 
 def parse_duration(value: object) -> timedelta:
@@ -42,6 +44,31 @@ def parse_duration(value: object) -> timedelta:
     return duration
 
 
+def parse_size(value: object) -> int:
+    """Read ``512MB`` or ``2GB``, as powers of 1024, in bytes.
+
+    :raises ValueError: when it is anything else, or less than a worker needs.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})([MG])B", str(value).strip())
+    if not match:
+        raise ValueError("should be a number and a unit, like 512MB or 2GB")
+    size = int(match[1]) * SIZES[match[2]]
+    if size < LEAST_MEMORY:
+        raise ValueError("should be at least 64MB")
+    return size
+
+
+def parse_devices(value: object) -> tuple[str, ...]:
+    """Read a list of what CUDA_VISIBLE_DEVICES may be: ``0,1``.
+
+    :raises ValueError: when there is an empty one among them.
+    """
+    devices = tuple(part.strip() for part in str(value).split(","))
+    if not all(devices):
+        raise ValueError("should be a list like 0,1")
+    return devices
+
+
 def check_url(url: str) -> str:
     """Refuse what libpq can't read, so that a typo shows at the start.
 
@@ -54,6 +81,8 @@ def check_url(url: str) -> str:
     return url
 
 
+Size = Annotated[int, BeforeValidator(parse_size)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(parse_devices)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 DatabaseUrl = Annotated[str, AfterValidator(check_url)]
 
@@ -74,6 +103,10 @@ class Settings(BaseModel):
     poll_seconds: float = Field(1, alias="JOBRUNNER_POLL_SECONDS", ge=0.05, le=60)
     grace_seconds: float = Field(25, alias="JOBRUNNER_GRACE_SECONDS", ge=0, le=86400)
     max_result_bytes: int = Field(262_144, alias="JOBRUNNER_MAX_RESULT_BYTES", ge=64, le=67_108_864)
+    worker_threads: int | None = Field(None, alias="JOBRUNNER_WORKER_THREADS", ge=1, le=1024)
+    worker_memory: Size | None = Field(None, alias="JOBRUNNER_WORKER_MEMORY")
+    worker_max_jobs: int | None = Field(None, alias="JOBRUNNER_WORKER_MAX_JOBS", ge=1)
+    devices: Devices = Field((), alias="JOBRUNNER_DEVICES")
     retention: Duration = Field(timedelta(days=30), alias="JOBRUNNER_RETENTION")
 
 
@@ -99,9 +132,28 @@ def _plain(message: str) -> str:
 SECRET_VARIABLES = re.compile(r"DATABASE_URL|JOBRUNNER_LISTEN_URL|PG[A-Z]+")
 
 
-def worker_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Give the environment without what leads into the database."""
-    return {name: value for name, value in environ.items() if not SECRET_VARIABLES.fullmatch(name)}
+# Each library would take all cores for itself, in each worker.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS",
+)  # fmt: skip
+
+
+def worker_environment(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+) -> dict[str, str]:
+    """Give the environment of a worker: without what leads into the database.
+
+    Of ``threads`` the numeric libraries take so many, unless the environment says otherwise;
+    of the GPUs ``device`` is all that is seen.
+    """
+    kept = {name: value for name, value in environ.items() if not SECRET_VARIABLES.fullmatch(name)}
+    if threads is not None:
+        kept = dict.fromkeys(THREAD_VARIABLES, str(threads)) | kept
+    return kept if device is None else kept | {"CUDA_VISIBLE_DEVICES": device}
 
 
 def child_environment(

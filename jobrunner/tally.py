@@ -6,7 +6,7 @@ from time import monotonic
 from jobrunner.outcome import Outcome
 
 RATE_SECONDS = 60.0
-# How much of the moving average of the inference time the newest job makes up.
+# How much of a moving average the newest job makes up.
 FRESH_SHARE = 0.1
 
 
@@ -18,6 +18,7 @@ class Tally:
     failed: int = 0
     jobs_per_second: float = 0.0
     inference_seconds: float | None = None
+    batch_size: float | None = None
     _counted: int = 0
     _counted_at: float = field(default_factory=monotonic)
 
@@ -29,8 +30,8 @@ class Tally:
         self.completed += 1
         if outcome.seconds is None:
             return
-        former = outcome.seconds if self.inference_seconds is None else self.inference_seconds
-        self.inference_seconds = former + FRESH_SHARE * (outcome.seconds - former)
+        self.inference_seconds = _average(self.inference_seconds, outcome.seconds)
+        self.batch_size = _average(self.batch_size, outcome.batch_size)
 
     def measure(self) -> None:
         """Bring the rate up to date."""
@@ -40,3 +41,7 @@ class Tally:
             rate = (total - self._counted) / elapsed
             self.jobs_per_second += min(1.0, elapsed / RATE_SECONDS) * (rate - self.jobs_per_second)
         self._counted, self._counted_at = total, now
+
+
+def _average(former: float | None, newest: float) -> float:
+    return newest if former is None else former + FRESH_SHARE * (newest - former)

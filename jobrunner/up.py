@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -50,22 +50,22 @@ BANNER = """
 """
 
 
-def run(settings: Settings, model: tuple[str, str], say: Callable[[str], None]) -> None:
+def run(settings: Settings, models: Sequence[tuple[str, str]], say: Callable[[str], None]) -> None:
     """Start everything, look after it until a signal comes, stop everything.
 
-    ``model`` is the name that the runner serves, and what it runs for it.
+    ``models`` are the names that the runner serves, and what it runs for each.
 
     :raises JobrunnerError: when something can't be started or does not stay up.
     """
     with StopSignals() as signals, _only_one(settings), _server(settings, say) as server:
         url = server.url if server else database.url_of(settings)
         _migrate(url, say)
-        web, runner = _children(settings, url, model)
+        web, runner = _children(settings, url, models)
         try:
             for child in (web, runner):
                 child.start()
             if _await_ready(settings, url, web, runner, signals):
-                say(_banner(settings, model[0]))
+                say(_banner(settings, [name for name, _ in models]))
             _tend(server, web, runner, signals)
         finally:
             stopped = "web, runner, database" if server else "web, runner"
@@ -165,12 +165,14 @@ def _migrate(url: str, say: Callable[[str], None]) -> None:
         say(f"Applied {len(applied)} migrations.")
 
 
-def _children(settings: Settings, url: str, model: tuple[str, str]) -> tuple[Child, Child]:
+def _children(
+    settings: Settings, url: str, models: Sequence[tuple[str, str]]
+) -> tuple[Child, Child]:
     environment = _environment(settings, url)
     patience = settings.grace_seconds + RUNNER_STOP_SECONDS
     # An embedded database dies with us, and a runner could hand nothing back any more.
     runner_death = signal.SIGTERM if settings.database_url else signal.SIGKILL
-    start = [*RUNNER, "--model", "=".join(model)]
+    start = [*RUNNER, *(part for model in models for part in ("--model", "=".join(model)))]
     web = Child("web", WEB, environment, WEB_STOP_SECONDS, signal.SIGINT, may_end=False)
     # `jobrunner stop` is how a runner comes to end by itself.
     return web, Child("runner", start, environment, patience, runner_death, may_end=True)
@@ -232,12 +234,12 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _banner(settings: Settings, model: str) -> str:
+def _banner(settings: Settings, models: Sequence[str]) -> str:
     host = _reachable(settings.host)
     base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     where = "DATABASE_URL" if settings.database_url else database.display(settings.home)
     called = Path(sys.argv[0])
     on_path = called.name != "jobrunner" or shutil.which("jobrunner")
     command = "jobrunner" if on_path else str(called)
-    asked = "" if model == DEFAULT_MODEL else f'"model": "{model}", '
+    asked = "" if DEFAULT_MODEL in models else f'"model": "{models[0]}", '
     return BANNER.format(base=base, database=where, command=command, model=asked)

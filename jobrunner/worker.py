@@ -16,7 +16,7 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from jobrunner import frames
+from jobrunner import frames, memory
 from jobrunner.contract import InvalidInput, InvalidOutput, Served
 from jobrunner.inbox import Exit
 from jobrunner.models import load
@@ -57,6 +57,8 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
         return
     order = json.loads(first)
     try:
+        if order["memory_bytes"]:
+            memory.limit(order["memory_bytes"])
         model = set_up(order["implementation"], order["options"])
         ready = frames.encode({"ready": True} | model.describe())
     except BaseException as error:

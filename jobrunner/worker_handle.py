@@ -40,6 +40,19 @@ class ModelSpec:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class WorkerLimits:
+    """What a worker may take. None is no limit, or, of threads, the cores shared among workers."""
+
+    max_result_bytes: int
+    memory_bytes: int | None = None
+    threads: int | None = None
+    # A worker is replaced after so many jobs.
+    max_jobs: int | None = None
+    # Of the GPUs of this machine each worker sees one, in turn; without any it sees what is there.
+    devices: tuple[str, ...] = ()
+
+
 class ModelCard(TypedDict):
     """What a worker says of its model once it is ready: see ``contract.Served``."""
 
@@ -72,7 +85,10 @@ def read_card(message: frames.Message) -> ModelCard:
 class Worker:
     """One worker process. It does its batches in the order in which they were given."""
 
-    def __init__(self, spec: ModelSpec, max_result_bytes: int) -> None:
+    def __init__(self, spec: ModelSpec, limits: WorkerLimits, slot: int = 0) -> None:
+        # Which of the model's workers it is, from 0: its successor has the same place.
+        self.slot = slot
+        self.done = 0
         self.card: ModelCard | None = None
         # False once it has said what makes no sense: what else it says is not listened to.
         self.trusted = True
@@ -85,25 +101,35 @@ class Worker:
         self._singly = False
         self._output: Output | None = None
         self._since = monotonic()
-        self._max_result_bytes = max_result_bytes
-        self._reader = FrameReader(max_result_bytes + FRAME_OVERHEAD)
+        self._max_result_bytes = limits.max_result_bytes
+        self._reader = FrameReader(limits.max_result_bytes + FRAME_OVERHEAD)
         self._inbox = Inbox()
         self.pipe, theirs = socket.socketpair()
         self.pipe.settimeout(SEND_SECONDS)
         with theirs:
             try:
-                self._process = _spawn(theirs, self._inbox.exit)
+                self._process = _spawn(theirs, self._inbox.exit, limits, slot)
             except OSError:
                 self._close()
                 raise
         self.pid = self._process.pid
-        order = {"implementation": spec.implementation, "options": spec.options}
-        self._send(frames.encode(order | {"max_result_bytes": max_result_bytes}))
+        order = {
+            "implementation": spec.implementation,
+            "options": spec.options,
+            "max_result_bytes": limits.max_result_bytes,
+            "memory_bytes": limits.memory_bytes,
+        }
+        self._send(frames.encode(order))
 
     @property
     def ready(self) -> bool:
         """Whether it has loaded the model."""
         return self.card is not None
+
+    @property
+    def version(self) -> str | None:
+        """Which version of the model it has loaded."""
+        return self.card["version"] if self.card else None
 
     @property
     def current(self) -> list[Job]:
@@ -200,6 +226,7 @@ class Worker:
             self._singly = True
             return None
         self.jobs.remove(job)
+        self.done += 1
         self._batches[0] -= 1
         if not self._batches[0]:
             self._batches.popleft()
@@ -207,7 +234,9 @@ class Worker:
         if job.id in self.unwanted:
             self.unwanted.discard(job.id)
             return None
-        return judge(job, message[ID_BYTES:], self._max_result_bytes, self._output)
+        outcome = judge(job, message[ID_BYTES:], self._max_result_bytes, self._output)
+        outcome.version = self.version
+        return outcome
 
     def dismiss(self) -> None:
         """Let it end in peace, where its model has something to clean up; then kill it."""
@@ -269,7 +298,9 @@ class Worker:
         self._inbox.close()
 
 
-def _spawn(pipe: socket.socket, inbox: socket.socket) -> subprocess.Popen[bytes]:
+def _spawn(
+    pipe: socket.socket, inbox: socket.socket, limits: WorkerLimits, slot: int
+) -> subprocess.Popen[bytes]:
     """Start a process that takes jobs from an inbox and answers on a pipe, in its own session."""
     descriptors = [pipe.fileno(), inbox.fileno()]
     return subprocess.Popen(
@@ -277,8 +308,12 @@ def _spawn(pipe: socket.socket, inbox: socket.socket) -> subprocess.Popen[bytes]
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
         start_new_session=True,
-        env=worker_environment(),
+        env=worker_environment(threads=limits.threads, device=_device(limits, slot)),
     )
+
+
+def _device(limits: WorkerLimits, slot: int) -> str | None:
+    return limits.devices[slot % len(limits.devices)] if limits.devices else None
 
 
 def _signal_name(number: int) -> str:

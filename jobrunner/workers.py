@@ -14,7 +14,8 @@ that only the bad one fails.
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from itertools import islice
+from itertools import count, islice
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -24,7 +25,14 @@ from jobrunner.frames import Message
 from jobrunner.jitter import jittered
 from jobrunner.outcome import Failure, Job, Outcome, clean
 from jobrunner.polling import readable
-from jobrunner.worker_handle import SETUP_SECONDS, ModelCard, ModelSpec, Worker, read_card
+from jobrunner.worker_handle import (
+    SETUP_SECONDS,
+    ModelCard,
+    ModelSpec,
+    Worker,
+    WorkerLimits,
+    read_card,
+)
 
 MAX_RESTART_SECONDS = 60.0
 
@@ -51,13 +59,13 @@ class Waitable(Protocol):
 class Workers:
     """The workers of one model, as many as asked for."""
 
-    def __init__(self, spec: ModelSpec, count: int, max_result_bytes: int) -> None:
+    def __init__(self, spec: ModelSpec, count: int, limits: WorkerLimits) -> None:
         self.spec = spec
         self.count = count
         self.lost = 0
         # Why there are too few of them just now; None where nothing is wrong.
         self.trouble: str | None = None
-        self._max_result_bytes = max_result_bytes
+        self._limits = limits
         self._workers: list[Worker] = []
         # What the first worker that was ready has said of the model.
         self.card: ModelCard | None = None
@@ -74,6 +82,24 @@ class Workers:
     def ready(self) -> int:
         """How many have loaded the model."""
         return sum(worker.ready for worker in self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """Their processes."""
+        return [worker.pid for worker in self._workers]
+
+    @property
+    def pipes(self) -> list[int]:
+        """The descriptors of what they say."""
+        return [worker.pipe.fileno() for worker in self._workers]
+
+    @property
+    def rest(self) -> float:
+        """Seconds until one of them should be done, or may be started."""
+        times = [worker.deadline for worker in self._workers if worker.deadline is not None]
+        if len(self._workers) < self.count:
+            times.append(self._restart_at)
+        return min(times, default=inf) - monotonic()
 
     @property
     def batch_size(self) -> int:
@@ -112,9 +138,10 @@ class Workers:
 
     def tend(self) -> None:
         """Start those that are missing, unless that has just failed; deal what waits."""
+        self._retire()
         while len(self._workers) < self.count and monotonic() >= self._restart_at:
             try:
-                self._workers.append(Worker(self.spec, self._max_result_bytes))
+                self._workers.append(Worker(self.spec, self._limits, self._free_slot()))
             except OSError as error:
                 # No process or no memory left, say: the machine may recover.
                 self._put_off(f"no worker can be started: {error.strerror}")
@@ -130,24 +157,10 @@ class Workers:
         self._waiting.extend(jobs)
         self._deal()
 
-    def wait(self, seconds: float, others: Sequence[Waitable], listen: bool = True) -> set[int]:
-        """Wait until a worker says something, another has something, or a deadline comes.
-
-        Without ``listen``, what workers say can wait. Give the descriptors to be read.
-        """
-        now = monotonic()
-        deadlines = [worker.deadline for worker in self._workers if worker.deadline is not None]
-        if len(self._workers) < self.count:
-            deadlines.append(self._restart_at)
-        seconds = min([seconds, *(deadline - now for deadline in deadlines)])
-        descriptors = [worker.pipe.fileno() for worker in self._workers] if listen else []
-        descriptors += [other.fileno() for other in others]
-        return readable(descriptors, seconds)
-
     def collect(self, heard: Collection[int]) -> list[Outcome]:
         """Take what has been finished, failed or overrun, and end who is to be replaced.
 
-        Who has something to say is among the descriptors ``heard``, as ``wait`` gives them.
+        Who has something to say is among the descriptors ``heard``.
 
         :raises ModelLoadError: when the model can't be loaded and never could.
         """
@@ -247,7 +260,7 @@ class Workers:
         room = {
             worker: self._depth(worker) - len(worker.jobs)
             for worker in self._workers
-            if worker.ready
+            if worker.ready and not self._is_worn(worker, len(worker.jobs))
         }
         holds = monotonic() < self.hold_until + late
         while self._waiting and room:
@@ -304,6 +317,23 @@ class Workers:
         return wanted
 
     # Workers
+
+    def _free_slot(self) -> int:
+        taken = {worker.slot for worker in self._workers}
+        return next(slot for slot in count() if slot not in taken)
+
+    def _is_worn(self, worker: Worker, in_hand: int = 0) -> bool:
+        """Whether it has done as many jobs as one may, or will have with those in hand."""
+        most = self._limits.max_jobs
+        return most is not None and worker.done + in_hand >= most
+
+    def _retire(self) -> None:
+        """Let those go that have done as much as one may."""
+        for worker in list(self._workers):
+            if self._is_worn(worker) and not worker.jobs:
+                log.info("worker_retired", model=self.spec.name, pid=worker.pid, jobs=worker.done)
+                worker.dismiss()
+                self._workers.remove(worker)
 
     def _take(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Add what it has said, one by one: nonsense after a good reply must not undo that."""
@@ -367,7 +397,8 @@ class Workers:
         elif current and (current == judged or failure.code != "timeout"):
             left = left[1:]
             if current[0].id not in worker.unwanted:
-                outcomes.append(Outcome(current[0], seconds, failure=failure))
+                failed = Outcome(current[0], seconds, failure=failure, version=worker.version)
+                outcomes.append(failed)
         self._put_back(worker, left)
         return outcomes
 

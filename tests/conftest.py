@@ -15,14 +15,16 @@ from werkzeug.test import TestResponse
 
 from helpers import Jobs, create_logins, login_url
 from jobrunner import database, embedded, migrations
-from jobrunner.worker_handle import ModelSpec
+from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Workers
-from pools import MAX_RESULT_BYTES, Start, settle
+from pools import LIMITS, Start, settle
 from processes import System, system
 from web import create_app
 from web_server import WebServer, web_settings
 
-OWNER_TABLES = "truncate job, runner, model, cancel_request, api_key, activity"
+OWNER_TABLES = """
+    truncate job, runner, runner_model, model, model_version, cancel_request, api_key, activity
+"""
 SEED = "insert into model (name) values ('sentiment')"
 
 
@@ -140,9 +142,10 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         count: int = 1,
         name: str = "sentiment",
         module: str = "strange_models",
+        limits: WorkerLimits | None = None,
     ) -> Workers:
         spec = ModelSpec(name, f"{module}:{model}")
-        workers = Workers(spec, count, MAX_RESULT_BYTES)
+        workers = Workers(spec, count, limits or LIMITS)
         started.append(workers)
         settle(workers, lambda: workers.ready == count)
         return workers

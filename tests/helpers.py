@@ -23,6 +23,16 @@ ERROR = {"code": "model_error", "message": "it broke", "retryable": True}
 
 T = TypeVar("T")
 
+# What a worker says of a model that takes and gives anything.
+CARD = {
+    "version": "1",
+    "timeout_seconds": 60.0,
+    "max_batch_size": 1,
+    "max_wait_ms": 0.0,
+    "input_schema": None,
+    "output_schema": None,
+}
+
 
 def login_url(url: str, login: str) -> str:
     """The same database for another login, whose password is its name."""

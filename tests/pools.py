@@ -5,9 +5,12 @@ from uuid import uuid4
 
 from helpers import wait_for
 from jobrunner.outcome import Job, Outcome
+from jobrunner.polling import readable
+from jobrunner.worker_handle import WorkerLimits
 from jobrunner.workers import Workers
 
 MAX_RESULT_BYTES = 10_000
+LIMITS = WorkerLimits(MAX_RESULT_BYTES)
 
 Start = Callable[..., Workers]
 
@@ -18,8 +21,8 @@ def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> l
 
     def turn() -> bool:
         workers.tend()
-        workers.wait(0.05, [])
-        outcomes.extend(workers.collect(workers.wait(0, [])))
+        heard = readable(workers.pipes, max(0.0, min(0.05, workers.rest)))
+        outcomes.extend(workers.collect(heard))
         return done()
 
     wait_for(turn, "the workers are as expected", seconds)

@@ -13,7 +13,7 @@ from helpers import Jobs
 from jobrunner import claimer as claimer_module
 from jobrunner import queue
 from jobrunner.activity import Activity
-from jobrunner.claimer import Claimer
+from jobrunner.claimer import Claimer, Sleep
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outcome import Job
 
@@ -162,7 +162,7 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
 
     released = queue.release_unknown(runner, runner=RUNNER, held=[known.id])
 
-    assert released == {unknown.id: "pending"}
+    assert released == [(unknown.id, "sentiment", "pending")]
     row = jobs.get(unknown.id)
     assert (row["status"], row["attempt"], row["claimed_by"]) == ("pending", 0, None)
     assert jobs.status(known.id) == "processing"
@@ -171,7 +171,7 @@ def test_a_claim_whose_answer_was_lost_is_handed_back_uncounted(
 
 def test_nothing_is_known_of_the_next_run_of_an_empty_queue(runner: BoundedConnection) -> None:
     assert queue.next_run_at(runner, model="sentiment") is None
-    assert queue.release_unknown(runner, runner=RUNNER, held=[str(uuid4())]) == {}
+    assert queue.release_unknown(runner, runner=RUNNER, held=[str(uuid4())]) == []
 
 
 def test_a_claim_can_go_on_where_the_last_one_ended(runner: BoundedConnection, jobs: Jobs) -> None:
@@ -252,7 +252,7 @@ def test_what_comes_before_the_place_is_found_where_nothing_else_is(
     runner: BoundedConnection, jobs: Jobs, clock: Clock
 ) -> None:
     workers = OneIdle()
-    claimer = Claimer(workers, "sentiment", 1, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     usual = jobs.add()
     claimer.claim(runner)
@@ -268,7 +268,7 @@ def test_looks_from_the_front_that_take_long_are_seldom(
     runner: BoundedConnection, jobs: Jobs, clock: Clock, places: list[queue.Place]
 ) -> None:
     workers = OneIdle()
-    claimer = Claimer(workers, "sentiment", 1, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     claimer.claim(runner)
     began = clock.now
@@ -288,7 +288,7 @@ def test_a_look_from_the_front_that_took_very_long_blinds_for_less_than_two_seco
     runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers = OneIdle()
-    claimer = Claimer(workers, "sentiment", 60, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 60, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     real = queue.claim
 
@@ -316,7 +316,7 @@ def test_a_look_from_the_front_that_took_very_long_blinds_for_less_than_two_seco
 def test_a_retry_is_found_in_time_though_to_look_for_it_took_long(
     runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimer = Claimer(OneIdle(), "sentiment", 60, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(OneIdle(), "sentiment", 60, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     real = queue.next_run_at
 
@@ -347,7 +347,7 @@ def test_where_all_are_on_their_last_attempt_looks_ahead_that_take_long_are_seld
 ) -> None:
     for _ in range(50):
         jobs.add(max_attempts=1)
-    claimer = Claimer(Bottomless(), "sentiment", 1, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     ahead: list[bool] = []
     real = queue.claim
@@ -373,7 +373,7 @@ def test_no_more_is_claimed_ahead_than_memory_can_hold(
 ) -> None:
     large = [jobs.add(token_hex(250_000)) for _ in range(8)]
     workers = Bottomless()
-    claimer = Claimer(workers, "sentiment", 1, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
 
     claimer.claim(runner)
@@ -389,7 +389,7 @@ def test_an_input_that_is_larger_than_all_that_is_to_be_ahead_is_claimed_all_the
     for _ in range(3):
         jobs.add(token_hex(1_500_000))
     workers = Bottomless()
-    claimer = Claimer(workers, "sentiment", 1, Activity())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
     claimer.begin(RUNNER)
 
     claimer.claim(runner)

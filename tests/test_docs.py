@@ -49,7 +49,7 @@ def settings() -> Iterator[tuple[str, FieldInfo]]:
 
 def as_written(default: Any) -> str:
     match default:
-        case None:
+        case None | ():
             return ""
         case bool():
             return "on" if default else "off"

@@ -6,16 +6,17 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from helpers import Jobs, wait_for
+from helpers import CARD, Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
-from jobrunner.heartbeat import Pulse
+from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.links import Link, Listener
 from jobrunner.polling import readable
 
 ME = "here-1-abcd"
 OTHER = "there-2-abcd"
-PULSE = Pulse(False, 2, 5, 1, 0.5, 0.25)
+MODEL = ModelPulse("fresh", "1", 3, 2, 0.5, 0.25, 1.0, None)
+PULSE = Pulse(False, 5, 1, [MODEL])
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
 def test_a_runner_registers_itself_and_its_model_when_that_is_loaded(
     runner: BoundedConnection, jobs: Jobs
 ) -> None:
-    heartbeat.register(runner, ME, model="fresh", workers=3, lease_seconds=30)
-    heartbeat.register_model(runner, "fresh")
-    heartbeat.register_model(runner, "fresh")
+    heartbeat.register(runner, ME, models={"fresh": 3}, lease_seconds=30)
+    heartbeat.register_model(runner, "fresh", CARD)
+    heartbeat.register_model(runner, "fresh", CARD)
 
     row = jobs.db.execute("select id, models, workers, lease::text from runner").fetchone()
     assert row == (ME, ["fresh"], 3, "00:00:30")

@@ -11,13 +11,14 @@ from helpers import Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner import judge as judge_rule
 from jobrunner.database import BoundedConnection, connect
-from jobrunner.heartbeat import Pulse
+from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.judge import Judge
 from jobrunner.links import Listener
 
 ME = "here-1-abcd"
 OTHER = "there-2-abcd"
-PULSE = Pulse(False, 2, 5, 1, 0.5, 0.25)
+MODEL = ModelPulse("fresh", "1", 3, 2, 0.5, 0.25, 1.0, None)
+PULSE = Pulse(False, 5, 1, [MODEL])
 
 BLOCKED = (
     "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'update runner%'"

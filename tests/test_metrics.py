@@ -71,7 +71,7 @@ def test_an_idle_service_has_metrics_too(client: FlaskClient, jobs: Jobs) -> Non
 def test_each_has_a_help_and_the_type_of_its_name(client: FlaskClient, jobs: Jobs) -> None:
     counted = Activity()
     counted.begin(jobs.db)
-    counted.add_released("sentiment", ["pending"])
+    counted.add_released("sentiment", "pending")
     counted.record(jobs.db)
 
     response = client.get("/metrics")
@@ -108,7 +108,8 @@ def test_what_runners_have_done_adds_up(client: FlaskClient, jobs: Jobs) -> None
         counted.add_waits("sentiment", [0.001, 0.005, 0.0051, 7, 100_000])
         done = [outcome(0.3), outcome(4, Failure("model_error", ""), "b"), outcome(None, None, "c")]
         counted.add_outcomes(done, {"a": "completed", "b": "pending", "c": "failed"})
-        counted.add_released("sentiment", ["pending", "pending", "failed"])
+        for status in ("pending", "pending", "failed"):
+            counted.add_released("sentiment", status)
         counted.add_rescued("sentiment", "pending")
         counted.record(jobs.db)
         counted.record(jobs.db)

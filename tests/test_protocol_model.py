@@ -27,7 +27,7 @@ from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import Pulse
 from jobrunner.outcome import Failure, Job, Outcome
 
-PULSE = Pulse(False, 1, 0, 0, 0, None)
+PULSE = Pulse(False, 0, 0)
 FINAL = ("completed", "failed")
 
 RARELY = st.sampled_from([False, False, False, True])
@@ -102,7 +102,7 @@ class Actor:
         self.lives += 1
         self.id = f"{name}-{self.lives}"
         self.held.clear()
-        heartbeat.register(self.connection, self.id, model="sentiment", workers=1, lease_seconds=30)
+        heartbeat.register(self.connection, self.id, models={"sentiment": 1}, lease_seconds=30)
 
 
 class Protocol(RuleBasedStateMachine):
@@ -115,7 +115,7 @@ class Protocol(RuleBasedStateMachine):
         self.jobs: dict[str, Expected] = {}
         self.lost: set[str] = set()
         self.owner = psycopg.connect(self.url, autocommit=True)
-        self.owner.execute("truncate job, runner, cancel_request")
+        self.owner.execute("truncate job, runner, runner_model, cancel_request")
         runner_url, web_url = login_url(self.url, "runner_login"), login_url(self.url, "web_login")
         self.runners = {name: Actor(connect(runner_url)) for name in ("a", "b")}
         self.sweeper, self.web = connect(runner_url), connect(web_url)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from helpers import LOGINS, POSITIVE, Jobs, login_url
+from helpers import CARD, LOGINS, POSITIVE, Jobs, login_url
 from jobrunner import database, heartbeat, janitor, queue
 from jobrunner.activity import Activity
 from jobrunner.outcome import Failure, Outcome
@@ -20,7 +20,10 @@ As = Callable[[str], Db]
 
 RUNNER = "here-1-abcd"
 ROLES = ["job_web", "job_runner", "job_janitor"]
-VIEWS = ["queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder"]
+VIEWS = [
+    "queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder",
+    "model_crew",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,8 @@ def db(owner: Db) -> Db:
         # No trigger fires for a replica: unfinished jobs go as well.
         owner.execute("set local session_replication_role = replica")
         owner.execute("delete from job; delete from cancel_request")
-        owner.execute("delete from runner; delete from model")
+        owner.execute("delete from runner; delete from runner_model")
+        owner.execute("delete from model; delete from model_version")
         owner.execute("insert into model (name) values ('sentiment')")
     return owner
 
@@ -75,7 +79,10 @@ def cleaner(act_as: As) -> Db:
 
 
 def everything(db: Db) -> list[Any]:
-    tables = ("job", "cancel_request", "runner", "model", "activity", "migration")
+    tables = (
+        "job", "cancel_request", "runner", "runner_model", "model", "model_version",
+        "activity", "migration",
+    )  # fmt: skip
     return [db.execute(f"select t from {table} as t order by 1").fetchall() for table in tables]
 
 
@@ -151,16 +158,21 @@ SUBMITTED = {
 MOVED = {
     "status", "attempt", "run_at", "claimed_by", "lease_token",
     "started_at", "finished_at", "result", "error", "errors",
+    "model_version", "batch_size", "inference_seconds",
 }  # fmt: skip
 
 READ = {"SELECT"}
 WRITE = {"SELECT", "INSERT", "UPDATE", "DELETE"}
-READABLE = ["job", "cancel_request", "runner", "model", "activity", "migration", *VIEWS]
+READABLE = [
+    "job", "cancel_request", "runner", "runner_model", "model", "model_version", "activity",
+    "migration", *VIEWS,
+]  # fmt: skip
 
 MAY: dict[str, dict[str, set[str]]] = {
     "job_web": dict.fromkeys([*READABLE, "secret", "api_key"], READ),
     "job_runner": dict.fromkeys(READABLE, READ)
-    | {"runner": WRITE, "activity": WRITE, "model": READ | {"INSERT"}},
+    | {"runner": WRITE, "runner_model": WRITE, "activity": WRITE}
+    | {"model": READ | {"INSERT"}, "model_version": READ | {"INSERT"}},
     "job_janitor": dict.fromkeys(READABLE, READ) | {"job": READ | {"DELETE"}},
     "public": {},
 }
@@ -234,6 +246,8 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     done.begin(jobs.db)
     done.add_rescued("sentiment", "pending")
     done.record(jobs.db)
+    heartbeat.register(jobs.db, "there-1-abcd", models={"sentiment": 1}, lease_seconds=30)
+    heartbeat.register_model(jobs.db, "sentiment", CARD)
 
     found = act_as(login).execute(f"select * from {relation}").rowcount
 
@@ -272,9 +286,15 @@ def test_a_runner_leads_a_whole_life(runner: Db, jobs: Jobs) -> None:
         jobs.add()
     lost = jobs.add(status="processing", claimed_by="gone-1-abcd")
 
-    heartbeat.register(runner, "there-1-abcd", model="another", workers=1, lease_seconds=30)
-    heartbeat.register_model(runner, "another")
-    heartbeat.beat(runner, RUNNER, heartbeat.Pulse(True, 2, 0, 0, 0.0, None))
+    heartbeat.register(runner, "there-1-abcd", models={"another": 1}, lease_seconds=30)
+    heartbeat.register_model(runner, "another", CARD)
+    heartbeat.beat(
+        runner,
+        RUNNER,
+        heartbeat.Pulse(
+            True, 0, 0, [heartbeat.ModelPulse("sentiment", "1", 2, 2, 0.0, None, None, None)]
+        ),
+    )
     first, second, third = queue.claim(runner, runner=RUNNER, model="sentiment", slots=3)
     queue.complete(runner, [Outcome(first, 0.1, result=json.dumps(POSITIVE))])
     queue.fail(runner, [Outcome(second, 0.1, failure=Failure("x", "x", retryable=False))])
@@ -338,6 +358,9 @@ VALUES = {
     "result": "null",
     "error": "null",
     "errors": "'[]'",
+    "model_version": "'2'",
+    "batch_size": "2",
+    "inference_seconds": "0.5",
 }
 
 LOCKING = [

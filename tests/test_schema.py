@@ -119,6 +119,9 @@ def test_a_row_inserted_by_hand_is_a_pending_job(db: Db, jobs: Jobs) -> None:
         "retry_of": None,
         "client_id": None,
         "traceparent": None,
+        "model_version": None,
+        "batch_size": None,
+        "inference_seconds": None,
     }
 
 
@@ -277,6 +280,9 @@ CHANGES: Row = {
     "retry_of": UUID(int=7),
     "client_id": "client",
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "model_version": "2",
+    "batch_size": 7,
+    "inference_seconds": 0.5,
 }
 
 
@@ -695,7 +701,9 @@ def test_a_stop_request_is_heard_again_when_it_becomes_urgent(
 
 def test_a_heartbeat_is_not_a_stop_request(db: Db, jobs: Jobs, hear: Hear) -> None:
     jobs.add_runner("here-1-abcd")
-    pulse = heartbeat.Pulse(True, 2, 0, 0, 0.0, None)
+    pulse = heartbeat.Pulse(
+        True, 0, 0, [heartbeat.ModelPulse("sentiment", "1", 2, 2, 0.0, None, None, None)]
+    )
 
     heartbeat.beat(db, "here-1-abcd", pulse)
     heartbeat.request_stop(db, ["here-1-abcd"], now=False)
@@ -869,7 +877,15 @@ def test_an_index_serves_its_statement(
     assert "Seq Scan on job" not in plan
 
 
-OUTCOMES = {"ids": "{}", "lease_tokens": "{}", "results": "[]", "errors": "[]"}
+OUTCOMES = {
+    "ids": "{}",
+    "lease_tokens": "{}",
+    "results": "[]",
+    "errors": "[]",
+    "version": "1",
+    "batch_sizes": "{}",
+    "seconds": "{}",
+}
 
 
 @pytest.mark.parametrize(

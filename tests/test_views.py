@@ -84,6 +84,7 @@ def test_an_empty_queue_without_runners_is_all_zeros(db: Db) -> None:
         "held_for": None,
         "held_by_query": None,
         "advice": None,
+        "versions": None,
     }
 
 
@@ -206,6 +207,8 @@ def test_a_runner_says_who_it_is_and_what_it_has_done(db: Db) -> None:
         "jobs_per_second": "0.12",
         "inference_seconds": "5.012",
         "trouble": None,
+        "versions": None,
+        "memory_mb": None,
     }
 
 

@@ -504,8 +504,7 @@ def test_jobs_ahead_are_kept_while_their_worker_is_replaced(start: Start) -> Non
 
     outcomes = []
     while not outcomes:
-        workers.wait(1, [])
-        outcomes += workers.collect(workers.wait(0, []))
+        outcomes += workers.collect(readable(workers.pipes, 1))
 
     assert workers.surplus() == []
     settle(workers, lambda: not workers.jobs)

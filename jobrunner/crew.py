@@ -1,0 +1,208 @@
+"""The models that a runner serves: the workers of each, who claims for them, and their pace."""
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
+
+from jobrunner import queue
+from jobrunner.activity import Activity
+from jobrunner.claimer import Claimer, Sleep
+from jobrunner.heartbeat import ModelPulse
+from jobrunner.memory import resident_bytes
+from jobrunner.outcome import Job, Outcome
+from jobrunner.polling import readable
+from jobrunner.tally import Tally
+from jobrunner.worker_handle import ModelSpec, WorkerLimits
+from jobrunner.workers import Waitable, Workers
+
+
+class Served:
+    """One model."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        workers: int,
+        limits: WorkerLimits,
+        claims: tuple[float, Activity, Sleep],
+    ) -> None:
+        self.name = spec.name
+        self.workers = Workers(spec, workers, limits)
+        self.claimer = Claimer(self.workers, spec.name, *claims)
+        self.tally = Tally()
+        # Whether the database knows which version this is.
+        self.is_registered = False
+
+    def pulse(self) -> ModelPulse:
+        """What a heartbeat says of it."""
+        self.tally.measure()
+        return ModelPulse(
+            model=self.name,
+            version=self.workers.card["version"] if self.workers.card else None,
+            workers=self.workers.count,
+            ready_workers=self.workers.ready,
+            jobs_per_second=self.tally.jobs_per_second,
+            inference_seconds=self.tally.inference_seconds,
+            batch_size=self.tally.batch_size,
+            memory_bytes=resident_bytes(self.workers.pids),
+        )
+
+
+class Crew:
+    """All of them, as a runner's loop sees them."""
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        workers: int,
+        limits: WorkerLimits,
+        poll_seconds: float,
+        activity: Activity,
+    ) -> None:
+        claims = (poll_seconds, activity, Sleep())
+        self.served = [Served(spec, workers, limits, claims) for spec in specs]
+
+    @property
+    def models(self) -> list[str]:
+        """Their names."""
+        return [served.name for served in self.served]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """What all workers are on, and what waits for one of them."""
+        return [job for each in self._workers for job in each.jobs]
+
+    @property
+    def ahead(self) -> int:
+        """How many jobs wait until a worker is done with others."""
+        return sum(each.ahead for each in self._workers)
+
+    @property
+    def count(self) -> int:
+        """How many workers there should be."""
+        return sum(each.count for each in self._workers)
+
+    @property
+    def ready(self) -> int:
+        """How many workers have loaded their model."""
+        return sum(each.ready for each in self._workers)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there are too few workers just now, if there are."""
+        return "; ".join(each.trouble for each in self._workers if each.trouble) or None
+
+    def tend(self) -> None:
+        """Start the workers that are missing; deal what waits."""
+        for each in self._workers:
+            each.tend()
+
+    def wait(self, seconds: float, others: Sequence[Waitable], listen: bool = True) -> set[int]:
+        """Wait until a worker says something, another has something, or a deadline comes.
+
+        Without ``listen``, what workers say can wait. Give the descriptors to be read.
+        """
+        seconds = min(seconds, *(each.rest for each in self._workers))
+        pipes = chain.from_iterable(each.pipes for each in self._workers) if listen else ()
+        return readable([*pipes, *(other.fileno() for other in others)], seconds)
+
+    def collect(self, heard: Collection[int]) -> list[Outcome]:
+        """Take what has been finished, failed or overrun; where it is, jobs may be claimed anew.
+
+        :raises ModelLoadError: when a model can't be loaded and never could.
+        """
+        outcomes: list[Outcome] = []
+        for served in self.served:
+            ready = served.workers.ready
+            done = served.workers.collect(heard)
+            if done or served.workers.ready > ready:
+                served.claimer.look_soon()
+                served.claimer.queue_is_empty = False
+            outcomes += done
+        return outcomes
+
+    def surplus(self) -> list[Job]:
+        """Take back what was claimed ahead and would wait too long, and return it."""
+        return [job for each in self._workers for job in each.surplus()]
+
+    def kill_jobs(self, ids: Collection[str] | None = None) -> tuple[list[Job], list[Outcome]]:
+        """Take away all jobs, or those of these ids; see ``Workers``."""
+        killed: list[Job] = []
+        outcomes: list[Outcome] = []
+        for each in self._workers:
+            jobs, done = each.kill_jobs(ids)
+            killed += jobs
+            outcomes += done
+        return killed, outcomes
+
+    def end(self) -> None:
+        """End all workers."""
+        for each in self._workers:
+            each.end()
+
+    # Claims
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is pending for any of the models."""
+        return all(served.claimer.queue_is_empty for served in self.served)
+
+    @property
+    def look_at(self) -> list[float]:
+        """When to look for jobs, by the monotonic clock, for those that want any."""
+        return [each.claimer.due for each in self.served if each.claimer.wants_jobs]
+
+    def begin(self, runner: str) -> None:
+        """Claim for a runner that has just been registered under that id."""
+        for served in self.served:
+            served.claimer.begin(runner)
+
+    def claim(self, connection: queue.Connection) -> None:
+        """Give each free worker what it takes; where that is not there, sleep until it comes."""
+        for served in self.served:
+            served.claimer.claim(connection)
+
+    def look_soon(self) -> None:
+        """Look in the next turn: a job was submitted or freed."""
+        for served in self.served:
+            served.claimer.look_soon()
+
+    def stop_claims(self) -> None:
+        """Claim nothing any more."""
+        for served in self.served:
+            served.claimer.stop()
+
+    def set_clock_lead(self, seconds: float) -> None:
+        """Say what the database's clock is ahead of our monotonic one."""
+        for served in self.served:
+            served.claimer.clock_lead = seconds
+
+    # Pace
+
+    def count_outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        """Take recorded outcomes into account."""
+        tallies = {served.name: served.tally for served in self.served}
+        for outcome in outcomes:
+            tallies[outcome.job.model].count(outcome)
+
+    @property
+    def completed(self) -> int:
+        """How many jobs were completed under the present id."""
+        return sum(served.tally.completed for served in self.served)
+
+    @property
+    def failed(self) -> int:
+        """How many attempts have failed under the present id."""
+        return sum(served.tally.failed for served in self.served)
+
+    def pulses(self) -> list[ModelPulse]:
+        """What a heartbeat says of each model."""
+        return [served.pulse() for served in self.served]
+
+    def forget_pace(self) -> None:
+        """Count anew."""
+        for served in self.served:
+            served.tally = Tally()
+
+    @property
+    def _workers(self) -> list[Workers]:
+        return [served.workers for served in self.served]
