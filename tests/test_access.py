@@ -25,6 +25,7 @@ SOME_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 CLOSED = [
     ("POST", "/predict"),
     ("POST", "/predict/batch"),
+    ("POST", f"/models/{SOME_ID}/predict"),
     ("GET", f"/batches/{SOME_ID}"),
     ("GET", "/jobs"),
     ("GET", f"/jobs/{SOME_ID}"),

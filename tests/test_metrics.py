@@ -87,6 +87,7 @@ def test_each_has_a_help_and_the_type_of_its_name(client: FlaskClient, jobs: Job
         "jobrunner_attempts": "counter",
         "jobrunner_releases": "counter",
         "jobrunner_rescues": "counter",
+        "jobrunner_model_calls": "counter",
         "jobrunner_wait_seconds": "histogram",
         "jobrunner_inference_seconds": "histogram",
     }
@@ -121,6 +122,7 @@ def test_what_runners_have_done_adds_up(client: FlaskClient, jobs: Jobs) -> None
     assert found["jobrunner_attempts_total failed"] == 4
     assert found["jobrunner_releases_total"] == 4
     assert found["jobrunner_rescues_total"] == 2
+    assert found["jobrunner_model_calls_total"] == 4
     assert found["jobrunner_wait_seconds_bucket 0.005"] == 4
     assert found["jobrunner_wait_seconds_bucket 0.01"] == 6
     assert found["jobrunner_wait_seconds_bucket 10.0"] == 8

@@ -16,6 +16,7 @@ from web import (
     health,
     jobs,
     metrics,
+    model_jobs,
     overview,
     pages,
     predict,
@@ -28,12 +29,14 @@ from web.changes import Changes
 from web.cursors import Cursors
 from web.database import Database
 from web.edge import Edge
+from web.inputs import Inputs
 from web.inserts import Inserts
 from web.quotas import Quotas
 from web.settings import Settings
 
 MODULES = (
-    predict, batches, jobs, events, cancel, retry, pages, overview, metrics, health, docs,
+    predict, model_jobs, batches, jobs, events, cancel, retry, pages, overview, metrics, health,
+    docs,
 )  # fmt: skip
 
 
@@ -51,6 +54,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app.extensions["backlog"] = Backlog(database, found.max_pending)
     app.extensions["quotas"] = Quotas(database, found.processes)
     app.extensions["inserts"] = Inserts(database)
+    app.extensions["inputs"] = Inputs(database)
     app.extensions["cursors"] = Cursors(database)
     app.extensions["changes"] = Changes(found.listen_url or found.database_url, found.most_waiting)
     problems.register(app)

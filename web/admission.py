@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from werkzeug.exceptions import TooManyRequests
+from werkzeug.exceptions import NotFound, TooManyRequests
 
 from web import access, backlog, quotas
 from web.backlog import Snapshot
@@ -13,6 +13,15 @@ FULL_RETRY_SECONDS = 10
 # However long a client waited.
 TOO_MANY = "should be at most {}: no more jobs of this API key may wait"
 UNKNOWN_MODEL = "is not a model that is served here"
+
+
+def require_model(name: str) -> None:
+    """Make sure that a model was ever registered.
+
+    :raises NotFound: when it was not.
+    """
+    if name not in backlog.get().now(name).crews:
+        raise NotFound("There is no such model.")
 
 
 @contextmanager

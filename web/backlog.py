@@ -36,23 +36,42 @@ COUNT_PENDING = """
     group by model
 """
 
-# A runner that is asked to stop claims nothing any more.
+# A runner that is asked to stop claims nothing any more. Inputs are checked against the newest
+# version that runs, or, while none does, the newest of all.
 READ_CREWS = """
     select
         model.name,
-        coalesce(sum(runner.workers), 0)::integer as workers,
+        coalesce(crew.workers, 0)::integer,
+        crew.seconds,
+        crew.batch_size,
         (
-            sum(runner.workers * runner.inference_seconds)
-            / sum(runner.workers) filter (where runner.inference_seconds is not null)
-        )::float8 as seconds
+            select model_version.version
+            from model_version
+            where model_version.model = model.name
+            order by
+                model_version.version = any(crew.versions) desc nulls last,
+                model_version.registered_at desc
+            limit 1
+        )
     from model
-    left join runner
-        on
-            model.name = any(runner.models)
-            and runner.lost_at is null
-            and runner.stop_requested_at is null
-            and runner.heartbeat_at + runner.lease > now()
-    group by model.name
+    left join (
+        select
+            model,
+            sum(workers) as workers,
+            (
+                sum(workers * inference_seconds)
+                / sum(workers) filter (where inference_seconds is not null)
+            )::float8 as seconds,
+            (
+                sum(workers * batch_size)
+                / sum(workers) filter (where batch_size is not null)
+            )::float8 as batch_size,
+            array_agg(version) as versions
+        from model_crew
+        where not stopping
+        group by model
+    ) as crew
+        on model.name = crew.model
 """
 
 
@@ -61,7 +80,11 @@ class Crew:
     """The workers of the live runners that serve a model, and how long they take for a job."""
 
     workers: int = 0
+    # Of a call of the model, which may have several jobs.
     seconds: float | None = None
+    batch_size: float | None = None
+    # Which version takes what is submitted; None where nobody has ever said.
+    version: str | None = None
 
     def eta(self, ahead: int, due_in: float = 0) -> float | None:
         """Seconds until a job should be done that has so many ahead and is not claimed earlier.
@@ -70,7 +93,8 @@ class Crew:
         """
         if self.workers == 0 or self.seconds is None:
             return None
-        wait = max(self.seconds * ahead / self.workers, due_in)
+        at_once = self.workers * (self.batch_size or 1)
+        wait = max(self.seconds * ahead / at_once, due_in)
         return round(wait + self.seconds, 1)
 
 
@@ -148,7 +172,7 @@ class Backlog:
             pending = dict(connection.execute(COUNT_PENDING, limit).fetchall())
             crews = connection.execute(READ_CREWS).fetchall()
             took = monotonic() - began
-        named = {name: Crew(workers, seconds) for name, workers, seconds in crews}
+        named = {name: Crew(*crew) for name, *crew in crews}
         fresh = min(max(FRESH_SECONDS, FRESH_FACTOR * took), MAX_FRESH_SECONDS)
         self._snapshot = Snapshot(pending, named, fresh_seconds=fresh)
         return self._snapshot

@@ -4,9 +4,10 @@ from uuid import UUID, uuid4
 
 from flask import Blueprint, Response
 
-from web import access, admission, database, idempotency, json_body, submissions, tracing
+from web import access, admission, database, idempotency, inputs, json_body, submissions, tracing
 from web.answers import answer, retry_after
 from web.idempotency import Found, Key
+from web.inputs import Input
 from web.predict import new_jobs
 from web.rows import no_such, parse_id
 from web.schemas import AcceptedBatch, Batch, BatchSubmission
@@ -46,6 +47,10 @@ def predict_batch() -> Response:
     else:
         models = {f"/items/{n}/model": item.model for n, item in enumerate(submission.items)}
         with admission.admitted(models) as eta:
+            inputs.get().require(
+                Input(("items", n), item.model, {"text": item.text})
+                for n, item in enumerate(submission.items)
+            )
             batch_id, job_ids = insert(submission, key)
     body = AcceptedBatch(batch_id=batch_id, job_ids=job_ids)
     headers = {"Location": f"/batches/{batch_id}", "Retry-After": retry_after(eta)}

@@ -6,7 +6,9 @@ import flask_swagger_ui
 from flask import Blueprint, Response, send_from_directory
 
 from web.answers import answer
+from web.errors import DatabaseUnavailable, SchemaMissing
 from web.openapi import document
+from web.overview import read
 
 blueprint = Blueprint("docs", __name__)
 
@@ -47,10 +49,37 @@ START = """SwaggerUIBundle({
 """
 
 
+# Of each model the version that inputs are checked against: see backlog.py.
+READ_SCHEMAS = """
+    select distinct on (model_version.model)
+        model_version.model,
+        model_version.input_schema
+    from model_version
+    left join (
+        select
+            model,
+            array_agg(version) as versions
+        from model_crew
+        where not stopping
+        group by model
+    ) as crew
+        on model_version.model = crew.model
+    where model_version.input_schema is not null
+    order by
+        model_version.model,
+        model_version.version = any(crew.versions) desc nulls last,
+        model_version.registered_at desc
+"""
+
+
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """Describe the API (OpenAPI 3.1)."""
-    return answer(document(), headers={"Cache-Control": "no-cache"})
+    """Describe the API (OpenAPI 3.1), with what models take, as far as that can be read."""
+    try:
+        served = {row["model"]: row["input_schema"] for row in read(READ_SCHEMAS)}
+    except (DatabaseUnavailable, SchemaMissing):
+        served = {}
+    return answer(document(served), headers={"Cache-Control": "no-cache"})
 
 
 @blueprint.get("/docs", strict_slashes=False)

@@ -72,14 +72,18 @@ INSERT_JOBS = """
 
 
 class NewJob(NamedTuple):
-    """What a client may set of a job. Jobs of equal rows differ in nothing but their id."""
+    """What a client may set of a job. Jobs of equal rows differ in nothing but their id.
+
+    It has a text, or an input of another kind.
+    """
 
     model: str
-    text: str
+    text: str | None
     priority: int
     max_attempts: int
     client_id: str | None
     traceparent: str | None
+    input: dict[str, Any] | None = None
 
 
 class Entry:

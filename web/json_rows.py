@@ -60,6 +60,7 @@ class Time(TimestamptzLoader):
 LOADERS: dict[str, type[Loader]] = {
     "jsonb": AsItIs,
     "int2": AsItIs,
+    "float4": AsItIs,
     "uuid": Quoted,
     "text": Text,
     "timestamptz": Time,

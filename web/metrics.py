@@ -44,6 +44,7 @@ READ_ACTIVITY = """
         coalesce(activity.wait_seconds, 0) as wait_seconds,
         coalesce(activity.inferences, none.counts) as inferences,
         coalesce(activity.inference_seconds, 0) as inference_seconds,
+        floor(coalesce(activity.calls, 0)) as calls,
         histogram_bounds() as bounds
     from model
     left join activity
@@ -65,6 +66,7 @@ GAUGES = {
 OUTCOMES = ("completed", "failed", "retried")
 COUNTERS = {
     "released": ("jobrunner_releases", "Starts that were handed back, not counted as attempts."),
+    "calls": ("jobrunner_model_calls", "Calls of the model, each with the jobs of a batch."),
     "rescued": ("jobrunner_rescues", "Jobs that were freed from dead runners."),
 }
 OPENMETRICS = "application/openmetrics-text"

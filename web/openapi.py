@@ -1,5 +1,8 @@
 """The OpenAPI 3.1 document: the operations written here, the schemas made of the models."""
 
+import json
+from collections.abc import Mapping
+from copy import copy
 from functools import cache
 from importlib.metadata import version
 from typing import Any, get_args
@@ -17,6 +20,7 @@ from web.schemas import (
     Job,
     JobPage,
     ModelList,
+    ModelSubmission,
     Problem,
     RunnerList,
     Stats,
@@ -27,8 +31,8 @@ from web.schemas import (
 Json = dict[str, Any]
 
 MODELS: list[type[BaseModel]] = [
-    Accepted, AcceptedBatch, Batch, BatchSubmission, Health, Job, JobPage, ModelList, Problem,
-    RunnerList, Stats, Submission,
+    Accepted, AcceptedBatch, Batch, BatchSubmission, Health, Job, JobPage, ModelList,
+    ModelSubmission, Problem, RunnerList, Stats, Submission,
 ]  # fmt: skip
 
 DESCRIPTION = """Asynchronous ML inference. `POST /predict` takes a text and answers at once
@@ -40,7 +44,7 @@ PROBLEMS = {
     " or a header is not valid.",
     401: "An API key is needed, and there is none, or not a valid one. (Where keys are on.)",
     403: "The API key is not an operator's.",
-    404: "There is no such job or batch.",
+    404: "There is no such job, batch or model.",
     408: "The body did not arrive in time.",
     409: "The job has not failed.",
     413: "The body is larger than 1 MiB.",
@@ -90,6 +94,13 @@ def _in_header(name: str, description: str, schema: Json) -> Json:
 
 
 JOB_ID, BATCH_ID = _path("job_id"), _path("batch_id")
+MODEL_NAME = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "The name of the model: see `GET /models`.",
+    "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"},
+}
 WAIT = [
     _query("wait", "Answer when the job is final, but after so many seconds anyway.", SECONDS),
     _in_header("Prefer", "`wait=20` does the same (RFC 7240).", {"type": "string"}),
@@ -130,9 +141,48 @@ APPLIED = {
 }
 
 
+def document(served: Mapping[str, Json]) -> Json:
+    """Make the document, with the addresses of these models, whose schemas are known."""
+    found = copy(common())
+    found["paths"] = dict(found["paths"])
+    found["components"] = found["components"] | {"schemas": dict(found["components"]["schemas"])}
+    for name, schema in served.items():
+        add_model(found, name, schema)
+    return found
+
+
+def add_model(found: Json, name: str, schema: Json) -> None:
+    """Add the address of a model, and what it takes."""
+    prefix = f"{name}.input"
+    inner = json.dumps(schema).replace('"#/$defs/', f'"#/components/schemas/{prefix}.')
+    taken = json.loads(inner)
+    schemas = found["components"]["schemas"]
+    for part, definition in taken.pop("$defs", {}).items():
+        schemas[f"{prefix}.{part}"] = definition
+    submission = schemas["ModelSubmission"]
+    schemas[prefix] = taken
+    schemas[f"{name}.submission"] = {
+        **{key: value for key, value in submission.items() if key != "examples"},
+        "title": f"{name}.submission",
+        "description": f"An input for {name}.",
+        "properties": submission["properties"]
+        | {"input": {"$ref": f"#/components/schemas/{prefix}"}},
+    }
+    operation = found["paths"]["/models/{name}/predict"]["post"]
+    found["paths"][f"/models/{name}/predict"] = {
+        "post": operation
+        | {
+            "operationId": f"predictWithModel_{name}",
+            "summary": f"Submit an input to {name}",
+            "parameters": [each for each in operation["parameters"] if each is not MODEL_NAME],
+            "requestBody": {"required": True, "content": _json(f"{name}.submission")},
+        }
+    }
+
+
 @cache
-def document() -> Json:
-    """Make the document, once a process."""
+def common() -> Json:
+    """Make what is so whatever is served, once a process."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -162,6 +212,7 @@ def paths() -> Json:
     described: Json = {
         "/predict": {"post": predict()},
         "/predict/batch": {"post": predict_batch()},
+        "/models/{name}/predict": {"post": predict_with_model()},
         "/batches/{batch_id}": {"get": show_batch()},
         "/jobs": {"get": list_jobs()},
         "/jobs/{job_id}": {"get": show_job()},
@@ -203,6 +254,18 @@ def predict() -> Json:
             "202": _answer("The job is committed.", "Accepted", headers),
             **_problems(400, 401, 408, 413, 415, 422, 429, 503),
         },
+    }
+
+
+def predict_with_model() -> Json:
+    return {
+        **predict(),
+        "operationId": "predictWithModel",
+        "summary": "Submit an input to a model",
+        "description": "As `POST /predict`, for models that take something else than a text.",
+        "parameters": [MODEL_NAME, *WAIT, IDEMPOTENCY_KEY, TRACEPARENT],
+        "requestBody": {"required": True, "content": _json("ModelSubmission")},
+        "responses": predict()["responses"] | _problems(404),
     }
 
 

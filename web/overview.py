@@ -14,17 +14,37 @@ blueprint = Blueprint("overview", __name__)
 
 HEADERS = {"Cache-Control": "no-cache"}
 
+# The version is the one that inputs are checked against: see backlog.py.
 READ_MODELS = """
     select
-        model,
-        pending,
-        waiting_to_retry,
-        processing,
-        extract(epoch from oldest_pending_age)::float8 as oldest_pending_seconds,
-        runners,
-        workers,
-        jobs_per_second::float8 as jobs_per_second
-    from queue_health
+        health.model,
+        health.pending,
+        health.waiting_to_retry,
+        health.processing,
+        extract(epoch from health.oldest_pending_age)::float8 as oldest_pending_seconds,
+        health.runners,
+        health.workers,
+        health.jobs_per_second::float8 as jobs_per_second,
+        newest.version,
+        coalesce(health.versions, '{}') as versions,
+        newest.max_batch_size,
+        newest.input_schema,
+        newest.output_schema
+    from queue_health as health
+    left join lateral (
+        select
+            version,
+            max_batch_size,
+            input_schema,
+            output_schema
+        from model_version
+        where model_version.model = health.model
+        order by
+            version = any(health.versions) desc nulls last,
+            registered_at desc
+        limit 1
+    ) as newest on true
+    order by health.model
 """
 
 READ_RUNNERS = """
@@ -42,7 +62,9 @@ READ_RUNNERS = """
         failed,
         jobs_per_second::float8 as jobs_per_second,
         inference_seconds::float8 as inference_seconds,
-        trouble
+        trouble,
+        versions,
+        memory_mb::integer as memory_mb
     from runner_overview
 """
 

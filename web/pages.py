@@ -43,7 +43,10 @@ LIST_JOBS = """
         started_at,
         finished_at,
         retry_of,
-        batch_id
+        batch_id,
+        model_version,
+        batch_size,
+        inference_seconds
     from job
     where
         (%(before)s::uuid is null or id < %(before)s)

@@ -10,6 +10,7 @@ from web import (
     access,
     admission,
     idempotency,
+    inputs,
     inserts,
     json_body,
     settings,
@@ -20,11 +21,13 @@ from web import (
 from web.answers import answer, retry_after
 from web.errors import DatabaseUnavailable
 from web.idempotency import Found, Key
+from web.inputs import Input
 from web.inserts import NewJob
 from web.jobs import answer_job
 from web.rows import Row, read
 from web.schemas import Accepted, Submission
 from web.validation import check_body
+from web.waiting import Wait
 
 blueprint = Blueprint("predict", __name__)
 
@@ -42,8 +45,14 @@ def predict() -> Response:
         job_id = found.job_id
     else:
         with admission.admitted({"/model": submission.model}) as eta:
+            inputs.get().require([Input((), submission.model, {"text": submission.text})])
             [new_job] = new_jobs([submission])
             job_id = submit(new_job, key)
+    return accepted(job_id, wait, eta)
+
+
+def accepted(job_id: UUID, wait: Wait, eta: float | None) -> Response:
+    """Answer whose job is committed: 202, or 200 with the job where he waits and it gets final."""
     if wait.seconds and (job := final(job_id, wait.seconds)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
@@ -51,8 +60,8 @@ def predict() -> Response:
         "Link": f'</jobs/{job_id}/events>; rel="events", </jobs/{job_id}/cancel>; rel="cancel"',
         "Retry-After": retry_after(eta),
     }
-    accepted = Accepted(job_id=job_id, status="processing")
-    return answer(accepted.model_dump(mode="json"), 202, headers)
+    body = Accepted(job_id=job_id, status="processing")
+    return answer(body.model_dump(mode="json"), 202, headers)
 
 
 def final(job_id: UUID, seconds: float) -> Row | None:
@@ -72,8 +81,9 @@ def submit(job: NewJob, key: Key | None) -> UUID:
 
 
 def insert(job: NewJob, key: Key | None) -> Found:
-    """Insert a job, and log that it was; a lone one without a key with others that come."""
-    job_id = submissions.insert([job], key)[0] if key else inserts.get().insert(job)
+    """Insert a job, and log that it was; a text without a key with others that come."""
+    by_itself = key is not None or job.input is not None
+    job_id = submissions.insert([job], key)[0] if by_itself else inserts.get().insert(job)
     tracing.log_submitted("submitted", job_id=job_id, model=job.model)
     return Found(job_id, None)
 

@@ -55,6 +55,23 @@ class Submission(BaseModel):
     )
 
 
+class ModelSubmission(BaseModel):
+    """An input for a model."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"input": {"text": "This product is amazing!"}}]},
+    )
+
+    input: dict[str, Any] = Field(
+        description="What the model takes: `GET /models` shows the schema of each."
+    )
+    priority: Annotated[int, BeforeValidator(read_integer)] = Field(
+        0, ge=-100, le=100, description="Higher first."
+    )
+
+
 class BatchSubmission(BaseModel):
     """Many texts to be analysed, all or none."""
 
@@ -173,6 +190,9 @@ class Job(BaseModel):
                     "queue": None,
                     "retry_of": None,
                     "batch_id": None,
+                    "model_version": "1",
+                    "batch_size": 1,
+                    "inference_seconds": 5.0004,
                 }
             ]
         }
@@ -195,6 +215,9 @@ class Job(BaseModel):
     queue: Place | None = Field(description="While the job is pending. Null in a list.")
     retry_of: UUID | None = Field(description="The failed job that this one repeats.")
     batch_id: UUID | None
+    model_version: str | None = Field(description="Which version of the model ran last.")
+    batch_size: int | None = Field(description="How many jobs the call had that answered it.")
+    inference_seconds: float | None = Field(description="How long that call took.")
 
 
 class JobPage(BaseModel):
@@ -218,6 +241,17 @@ class ModelShown(BaseModel):
     runners: int = Field(description="Live runners that serve it.")
     workers: int
     jobs_per_second: float = Field(description="Averaged over about a minute.")
+    version: str | None = Field(
+        description="The newest that runs, or else that ever did: inputs are checked against it."
+    )
+    versions: list[str] = Field(description="All that run.")
+    max_batch_size: int | None = Field(description="How many jobs a call may have.")
+    input_schema: dict[str, Any] | None = Field(
+        description="JSON Schema of an input; null where any object will do."
+    )
+    output_schema: dict[str, Any] | None = Field(
+        description="JSON Schema of a result; null where anything will do."
+    )
 
 
 class ModelList(BaseModel):
@@ -246,6 +280,8 @@ class RunnerShown(BaseModel):
     jobs_per_second: float
     inference_seconds: float | None
     trouble: str | None = Field(description="What is wrong with it, if anything.")
+    versions: list[str | None] | None = Field(description="Those of its models, in their order.")
+    memory_mb: int | None = Field(description="Memory of its workers.")
 
 
 class RunnerList(BaseModel):

@@ -1,4 +1,6 @@
-"""Inserts what must be inserted by a statement of its own: a batch, or a job with a key."""
+"""Inserts what must be inserted by a statement of its own: a batch, a job with a key, or with an
+input that is no text.
+"""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ INSERT_ALL = """
     )
     select
         item.model,
-        jsonb_build_object('text', item.text),
+        coalesce(item.input, jsonb_build_object('text', item.text)),
         item.priority,
         item.max_attempts,
         item.client_id,
@@ -34,10 +36,11 @@ INSERT_ALL = """
                 priority smallint,
                 max_attempts smallint,
                 client_id text,
-                traceparent text
+                traceparent text,
+                input jsonb
             )
         ) with ordinality as item (
-            model, text, priority, max_attempts, client_id, traceparent, position
+            model, text, priority, max_attempts, client_id, traceparent, input, position
         )
     where (select clock_timestamp() < to_timestamp(%(until)s))
     returning

@@ -88,12 +88,15 @@ def _detail(kind: str, message: str) -> str:
 
 def _fault(kind: str, place: Sequence[str | int], detail: str) -> dict[str, str]:
     """Name a field at fault, as far as its name is fit to print."""
-    names = [_printable(str(each)) for each in place]
     if kind == "pointer":
-        # RFC 6901: a JSON Pointer.
-        escaped = (name.replace("~", "~0").replace("/", "~1") for name in names)
-        return {kind: "".join(f"/{name}" for name in escaped), "detail": detail}
-    return {kind: names[0], "detail": detail}
+        return {kind: pointer_to(place), "detail": detail}
+    return {kind: _printable(str(place[0])), "detail": detail}
+
+
+def pointer_to(place: Sequence[str | int]) -> str:
+    """Write a JSON Pointer (RFC 6901), its names as far as they are fit to print."""
+    names = (_printable(str(each)) for each in place)
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
 
 
 def _printable(name: str) -> str:

@@ -8,6 +8,8 @@ import re
 from time import sleep
 from typing import Any
 
+from typing_extensions import TypedDict
+
 PRAISE = frozenset(
     """
     amazing awesome beautiful best brilliant charming cheerful comfortable delicious delight
@@ -40,10 +42,10 @@ REACH = 3
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
-class InvalidInput(ValueError):
-    """The input has no text; it never will."""
+class Review(TypedDict):
+    """What it takes."""
 
-    retryable = False
+    text: str
 
 
 class MockSentiment:
@@ -55,16 +57,10 @@ class MockSentiment:
         self.delay_seconds = delay_seconds
         self.timeout_seconds = delay_seconds + 30
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def predict(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Judge ``item["text"]`` after the delay."""
-        text = item.get("text")
-        if not isinstance(text, str):
-            raise InvalidInput("the input has no text")
+    def predict(self, item: Review) -> dict[str, Any]:
+        """Judge the text after the delay."""
         sleep(self.delay_seconds)
-        return judge(text)
+        return judge(item["text"])
 
 
 def judge(text: str) -> dict[str, Any]:

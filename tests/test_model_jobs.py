@@ -1,0 +1,213 @@
+"""Models with inputs of their own: checked by what they say they take, before all else."""
+
+import json
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from helpers import CARD, Jobs
+from jobrunner import heartbeat
+from jobrunner.errors import ModelLoadError
+from web import backlog
+
+Json = dict[str, Any]
+
+SCHEMA: Json = {
+    "type": "object",
+    "properties": {
+        "width": {"type": "integer", "minimum": 1, "maximum": 4096},
+        "names": {"type": "array", "items": {"type": "string", "maxLength": 5}, "maxItems": 2},
+        "mode": {"enum": ["fast", "good"]},
+        "inner": {"$ref": "#/$defs/Inner"},
+    },
+    "required": ["width"],
+    "additionalProperties": False,
+    "$defs": {"Inner": {"type": "object", "properties": {"x": {"type": "number"}}}},
+}
+OTHER = {"type": "object", "required": ["height"]}
+URL = "/models/resize/predict"
+
+
+def register(jobs: Jobs, version: str = "1", schema: Json | None = SCHEMA) -> None:
+    heartbeat.register_model(
+        jobs.db, "resize", {**CARD, "version": version, "input_schema": schema}
+    )
+
+
+def serve(jobs: Jobs, version: str) -> None:
+    """Let a runner live that serves a version."""
+    heartbeat.register(jobs.db, f"of-{version}", models={"resize": 1}, lease_seconds=30)
+    pulse = heartbeat.ModelPulse("resize", version, 1, 1, 0.0, None, None, None)
+    heartbeat.beat(jobs.db, f"of-{version}", heartbeat.Pulse(True, 0, 0, [pulse]))
+
+
+def faults(response: Any) -> dict[str, str]:
+    assert response.status_code == 422
+    return {fault["pointer"]: fault["detail"] for fault in response.get_json()["errors"]}
+
+
+def look_anew(app: Flask) -> None:
+    """Let the web see what has just been registered."""
+    with app.app_context():
+        backlog.get()._snapshot = None
+
+
+def test_an_input_that_the_model_takes_is_stored_as_it_is(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+    given = {"width": 8.0, "names": ["ä"], "inner": {"x": 1.5}}
+
+    response = client.post(URL, json={"input": given, "priority": 3})
+
+    assert response.status_code == 202
+    assert list(response.get_json()) == ["job_id", "status"]
+    job = jobs.get(response.get_json()["job_id"])
+    assert (job["model"], job["input"], job["priority"]) == ("resize", given, 3)
+    assert response.headers["Location"] == f"/jobs/{job['id']}"
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "detail"),
+    [
+        ({}, "/input/width", "is required"),
+        ({"width": "8"}, "/input/width", "should be of type integer"),
+        ({"width": 0}, "/input/width", "should be at least 1"),
+        ({"width": 5000}, "/input/width", "should be at most 4096"),
+        ({"width": 1, "more": "secret"}, "/input/more", "is not known here"),
+        ({"width": 1, "a/b~c": 1}, "/input/a~1b~0c", "is not known here"),
+        ({"width": 1, "mode": "secret"}, "/input/mode", "should be one of those that are listed"),
+        ({"width": 1, "names": ["ok", "secret"]}, "/input/names/1", "at most 5 characters"),
+        ({"width": 1, "names": [""] * 3}, "/input/names", "should have at most 2 items"),
+        ({"width": 1, "inner": {"x": []}}, "/input/inner/x", "should be of type number"),
+    ],
+)
+def test_a_fault_is_named_by_its_place_and_never_by_its_value(
+    client: FlaskClient, jobs: Jobs, given: Json, pointer: str, detail: str
+) -> None:
+    register(jobs)
+
+    response = client.post(URL, json={"input": given})
+
+    assert detail in faults(response)[pointer]
+    assert "secret" not in response.get_data(as_text=True)
+    assert jobs.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        ('{"input": {"a": ["\\u0000"]}}', "/input/a/0", "should not contain the character NUL"),
+        ('{"input": {"a": "\\ud800"}}', "/input/a", "unpaired surrogate"),
+        ('{"input": {"\\u0000": 1}}', "/input", "has a name that should not contain"),
+        ('{"input": {"a": 1e999}}', "/input/a", "should not be so large a number"),
+        ('{"input": {"a": ' + "[" * 200 + "]" * 200 + "}}", "/input", "nested so deeply"),
+        ('{"input": []}', "/input", "should be"),
+        ('{"input": {}, "text": "x"}', "/text", "is not known here"),
+        ("{}", "/input", "is required"),
+    ],
+)
+def test_what_no_row_can_hold_is_refused(
+    client: FlaskClient, jobs: Jobs, body: str, pointer: str, detail: str
+) -> None:
+    register(jobs, schema=None)
+
+    response = client.post(URL, data=body, content_type="application/json")
+
+    assert detail in faults(response)[pointer]
+    assert jobs.count() == 0
+
+
+def test_a_model_that_was_never_there_is_not_found(client: FlaskClient, jobs: Jobs) -> None:
+    response = client.post("/models/nothing/predict", json={"input": {}})
+
+    assert response.status_code == 404
+    assert response.mimetype == "application/problem+json"
+
+
+def test_a_model_that_says_nothing_takes_any_object(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs, schema=None)
+
+    assert client.post(URL, json={"input": {"anything": [1, None]}}).status_code == 202
+
+
+def test_a_text_for_a_model_that_takes_none_is_refused(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+
+    one = client.post("/predict", json={"text": "good", "model": "resize"})
+    many = client.post("/predict/batch", json={"items": [{"text": "x", "model": "resize"}]})
+
+    assert faults(one) == {"/text": "is not known here", "/width": "is required"}
+    assert faults(many)["/items/0/width"] == "is required"
+    assert jobs.count() == 0
+
+
+def test_a_key_makes_it_safe_to_repeat(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+    headers = {"Idempotency-Key": "one"}
+
+    first = client.post(URL, json={"input": {"width": 1}}, headers=headers)
+    again = client.post(URL, json={"input": {"width": 1}}, headers=headers)
+    other = client.post(URL, json={"input": {"width": 2}}, headers=headers)
+
+    assert first.get_json() == again.get_json()
+    assert other.status_code == 422
+    assert jobs.count() == 1
+
+
+def test_inputs_are_checked_against_the_version_that_runs(
+    app: Flask, client: FlaskClient, jobs: Jobs
+) -> None:
+    register(jobs, "1", SCHEMA)
+    register(jobs, "2", OTHER)
+    serve(jobs, "1")
+    assert client.post(URL, json={"input": {"width": 1}}).status_code == 202
+
+    serve(jobs, "2")
+    look_anew(app)
+
+    response = client.post(URL, json={"input": {"width": 1}})
+    assert faults(response) == {"/input/height": "is required"}
+
+
+def test_a_version_keeps_its_schema(jobs: Jobs) -> None:
+    register(jobs)
+    register(jobs)
+
+    with pytest.raises(ModelLoadError, match="version 1 that is registered: give it a new version"):
+        register(jobs, "1", OTHER)
+
+
+def test_models_are_listed_with_what_they_take(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+    serve(jobs, "1")
+
+    found = {each["model"]: each for each in client.get("/models").get_json()["models"]}
+
+    assert found["resize"]["input_schema"] == SCHEMA
+    assert (found["resize"]["version"], found["resize"]["versions"]) == ("1", ["1"])
+    assert found["sentiment"]["version"] is None
+    assert found["sentiment"]["versions"] == []
+
+
+def test_the_description_has_what_each_model_takes(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    operation = document["paths"]["/models/resize/predict"]["post"]
+    assert "name" not in {parameter["name"] for parameter in operation["parameters"]}
+    taken = document["components"]["schemas"]["resize.input"]
+    assert taken["properties"]["inner"] == {"$ref": "#/components/schemas/resize.input.Inner"}
+    assert "resize.input.Inner" in document["components"]["schemas"]
+    assert "$defs" not in json.dumps(document)
+
+
+def test_the_description_is_there_without_the_tables(client: FlaskClient, jobs: Jobs) -> None:
+    jobs.db.execute("alter table model_version rename to elsewhere")
+    try:
+        assert client.get("/openapi.json").status_code == 200
+    finally:
+        jobs.db.execute("alter table elsewhere rename to model_version")
