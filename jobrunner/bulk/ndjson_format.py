@@ -68,7 +68,7 @@ class NdjsonFormat:
 
 def _decode(line: bytes) -> str:
     try:
-        return line.decode()
+        return line.decode().rstrip()
     except UnicodeDecodeError:
         raise Fault("is not UTF-8") from None
 
@@ -93,7 +93,7 @@ def _begin(text: str, fields: dict[str, Any]) -> str:
         # A lone surrogate can be written as its escape only.
         fields = {name: value for name, value in fields.items() if name not in ADDED}
         text = json.dumps(fields)
-    opened = text.strip()[:-1].rstrip()
+    opened = text.lstrip()[:-1].rstrip()
     return f"{opened}," if fields else opened
 
 

@@ -21,7 +21,8 @@ class Files:
     def __init__(self, order: Order, stack: ExitStack) -> None:
         self.source = _open_source(order.source, stack)
         self.output = _open_output(order.output, stack)
-        kept = _kept_beside(order, self.source)
+        self._is_file = order.source != STREAM and _is_regular(self.source)
+        kept = _kept_beside(order, self.output) if self._is_file else None
         if kept is not None and not isinstance(self.output, FileOutput):
             _lock(self.source, kept)
         self.state_file = StateFile(kept and kept.with_name(kept.name + SUFFIX))
@@ -42,7 +43,7 @@ class Files:
 
     def count(self, kind: Kind) -> int | None:
         """Count the rows, where the input can be read twice."""
-        if not _is_regular(self.source):
+        if not self._is_file:
             return None
         rows = kind.read(Lines(self.source, "")).pass_over(sys.maxsize)
         self.source.seek(0)
@@ -75,18 +76,15 @@ def _open_output(name: str | None, stack: ExitStack) -> Output:
     return FileOutput(file, path)
 
 
-def _kept_beside(order: Order, source: BinaryIO) -> Path | None:
+def _kept_beside(order: Order, output: Output) -> Path | None:
     """Tell beside which file the state is kept; None where nothing can be continued.
 
     Rows that came or went through a pipe can't be had again.
     """
-    if not _is_regular(source) or order.source == STREAM:
-        return None
-    if order.output is None:
-        path = Path(order.source)
-        return path if os.access(path.absolute().parent, os.W_OK) else None
-    path = Path(order.output)
-    return path if order.output != STREAM and stat.S_ISREG(path.stat().st_mode) else None
+    if order.output is not None:
+        return Path(order.output) if isinstance(output, FileOutput) else None
+    path = Path(order.source)
+    return path if os.access(path.absolute().parent, os.W_OK) else None
 
 
 def _is_regular(file: IO[bytes]) -> bool:
