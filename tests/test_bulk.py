@@ -424,6 +424,12 @@ def test_the_format_must_be_clear(submit: Callable[..., Result]) -> None:
     assert "give --format csv or ndjson" in only_line(submit(write("in.txt")), 2)
 
 
+def test_the_output_is_of_the_format_of_the_input(submit: Callable[..., Result]) -> None:
+    error = only_line(submit(texts(1), "--output", "out.csv"), 2)
+
+    assert "the output is ndjson, like FILE: name OUT so" in error
+
+
 def test_to_skip_rows_there_must_be_an_output(submit: Callable[..., Result]) -> None:
     assert "--skip-invalid needs --output" in only_line(submit(texts(1), "--skip-invalid"), 2)
 
