@@ -18,7 +18,7 @@ WORK = [
     set
         status = 'processing', attempt = attempt + 1, claimed_by = 'crew',
         lease_token = gen_random_uuid(), started_at = clock_timestamp()
-    where status = 'pending'
+    where status = 'pending' and input ->> 'text' not like 'cancel%'
     """,
     """
     update job
@@ -34,7 +34,7 @@ WORK = [
         result = %(result)s::jsonb
     where status = 'processing'
     """,
-    "delete from job where input ->> 'text' like 'gone%'",
+    "delete from job where input ->> 'text' like 'gone%' and finished_at is not null",
 ]
 
 

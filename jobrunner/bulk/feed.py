@@ -30,11 +30,6 @@ class Feed:
         self._rows = rows.rows()
         self._in_database = max(state.submitted, batch.last_position() + 1)
 
-    @property
-    def began(self) -> bool:
-        """Whether something was submitted, now or before."""
-        return self._in_database > 0
-
     def submit_chunk(self) -> list[Row]:
         """Read rows and submit what was not submitted before; no rows at the end.
 
@@ -49,11 +44,10 @@ class Feed:
         ]
         if new:
             self._state.mark = self._lines.mark()
-            self._state.submitted = max(self._in_database, start)
+            self._state.submitted = new[0].position
             self._state_file.save(self._state)
             self._in_database = self._batch.insert(new) + 1
         self.position = start + len(chunk)
-        self._in_database = max(self._in_database, self.position if chunk else 0)
         return chunk
 
     def _read(self) -> list[Row]:
