@@ -224,7 +224,7 @@ def test_standard_streams_of_a_process(web_url: str, jobs: Jobs, crew: Crew) -> 
     ("arguments", "said"),
     [
         (["none.csv"], "none.csv: No such file or directory"),
-        (["in.ndjson", "--output", "none/out.csv"], "none/out.csv: No such file or directory"),
+        (["in.ndjson", "--output", "none/out.jsonl"], "none/out.jsonl: No such file or directory"),
         (["in.ndjson", "--output", "."], ".: Is a directory"),
     ],
 )
@@ -244,16 +244,22 @@ def test_a_file_that_can_not_be_opened_is_one_line(
 
 @pytest.fixture
 def interrupted(
-    submit: Callable[..., Result], small_chunks: None, monkeypatch: pytest.MonkeyPatch, crew: Crew
+    submit: Callable[..., Result],
+    small_chunks: None,
+    monkeypatch: pytest.MonkeyPatch,
+    crew: Crew,
+    jobs: Jobs,
 ) -> None:
-    """50 rows of 100 are submitted and some written, when the database stays away."""
+    """Of 100 rows 50 are submitted and some of the first 40 written."""
     write(100)
     with monkeypatch.context() as patch:
         insert, calls = Batch.insert, iter(range(100))
 
         def insert_some(self: Batch, items: Any) -> int:
-            last = insert(self, items)
-            if next(calls) == 4:
+            last, call = insert(self, items), next(calls)
+            if call == 3:
+                wait_for(lambda: jobs.count("completed") >= 10, "some can be written")
+            if call == 4:
                 raise KeyboardInterrupt
             return last
 
