@@ -13,6 +13,8 @@ JobrunnerError
 ├── ModelLoadError
 ├── RunnerNotFound
 ├── NotStopped
+├── InputError
+├── ResumeError
 └── FrameError
 
 Every message is one line for a person, says what to do where something can be done, and
@@ -73,6 +75,14 @@ class RunnerNotFound(JobrunnerError):
 
 class NotStopped(JobrunnerError):
     """A runner did not stop in time."""
+
+
+class InputError(JobrunnerError):
+    """What is to be submitted is not valid."""
+
+
+class ResumeError(JobrunnerError):
+    """What was interrupted can not be continued."""
 
 
 class FrameError(JobrunnerError):
