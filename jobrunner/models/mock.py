@@ -8,6 +8,8 @@ import re
 from time import sleep
 from typing import Any
 
+from jobrunner.models.text import text_of
+
 PRAISE = frozenset(
     """
     amazing awesome beautiful best brilliant charming cheerful comfortable delicious delight
@@ -40,12 +42,6 @@ REACH = 3
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
-class InvalidInput(ValueError):
-    """The input has no text; it never will."""
-
-    retryable = False
-
-
 class MockSentiment:
     """Sleeps, then answers from the words of the text."""
 
@@ -58,9 +54,7 @@ class MockSentiment:
 
     def predict(self, item: dict[str, Any]) -> dict[str, Any]:
         """Judge ``item["text"]`` after the delay."""
-        text = item.get("text")
-        if not isinstance(text, str):
-            raise InvalidInput("the input has no text")
+        text = text_of(item)
         sleep(self.delay_seconds)
         return judge(text)
 
