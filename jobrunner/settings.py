@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -70,6 +70,7 @@ class Settings(BaseModel):
     port: int = Field(8000, alias="PORT", ge=1, le=65535)
     workers: int = Field(2, alias="JOBRUNNER_WORKERS", ge=1, le=1024)
     mock_delay_seconds: float = Field(5, alias="MOCK_DELAY_SECONDS", ge=0, le=86400)
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", alias="JOBRUNNER_DEVICE")
     lease_seconds: float = Field(30, alias="JOBRUNNER_LEASE_SECONDS", ge=2, le=86400)
     poll_seconds: float = Field(1, alias="JOBRUNNER_POLL_SECONDS", ge=0.05, le=60)
     grace_seconds: float = Field(25, alias="JOBRUNNER_GRACE_SECONDS", ge=0, le=86400)
