@@ -5,7 +5,7 @@ Nothing else reads the environment. Times are in seconds where the name says so.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -110,3 +110,12 @@ def child_environment(
 ) -> dict[str, str]:
     """Give the environment with changes, for a service of this project."""
     return {**environ, **changes}
+
+
+# What the libraries of Hugging Face look at, once, when they are imported.
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+
+
+def stay_offline(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Tell the libraries of Hugging Face, before they are imported, to download nothing."""
+    environ.update(dict.fromkeys(OFFLINE, "1"))
