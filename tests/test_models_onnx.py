@@ -1,6 +1,8 @@
 """A classifier in ONNX: it is fed as it was exported, in batches, and judges the same alone."""
 
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ pytest.importorskip("onnx", reason="onnx, which makes the model, is not installe
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("tokenizers", reason="the extra onnx is not installed")
 
+from helpers import Jobs
 from jobrunner.errors import ModelLoadError
 from jobrunner.models import load
 from jobrunner.models.text import InvalidInput
 from jobrunner.settings import OFFLINE
+from processes import System, environment, system
 from tiny_models import BAD, GOOD, save_onnx, write_config
 
 
@@ -196,3 +200,35 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 
     extra = implementation.partition(":")[0]
     assert str(caught.value).endswith(f": install jobrunner[{extra}]")
+
+
+# In a runner.
+
+
+@pytest.fixture
+def processes(runner_url: str, tmp_path: Path) -> Iterator[System]:
+    with system(runner_url, tmp_path) as processes:
+        yield processes
+
+
+@pytest.mark.process
+def test_a_runner_serves_the_folder(saved: Path, jobs: Jobs, processes: System) -> None:
+    good, bad = jobs.add(GOOD[0]), jobs.add(BAD[0])
+
+    processes.runner("--workers", "1", "--model", f"sentiment=onnx:{saved}")
+
+    assert jobs.wait(good, "completed")["result"]["sentiment"] == "positive"
+    assert jobs.wait(bad, "completed")["result"]["sentiment"] == "negative"
+
+
+@pytest.mark.process
+def test_a_runner_puts_the_model_on_the_device_of_the_setting(saved: Path, runner_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobrunner", "start", "--workers", "1",
+         "--model", f"sentiment=onnx:{saved}"],
+        env=environment(runner_url, JOBRUNNER_DEVICE="mps" if sys.platform == "linux" else "cuda"),
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "there is no device" in done.stderr.splitlines()[-1]

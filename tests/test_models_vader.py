@@ -1,6 +1,7 @@
 """VADER in the box: right on plain sentences, the same as the library, and fast on any text."""
 
 import random
+from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -10,9 +11,11 @@ pytest.importorskip("vaderSentiment", reason="the extra vader is not installed")
 
 from vaderSentiment import vaderSentiment as original
 
+from helpers import Jobs
 from jobrunner.models import load
 from jobrunner.models.text import InvalidInput
 from jobrunner.models.vader import Analyzer
+from processes import system
 
 POSITIVE = [
     "This product is amazing!",
@@ -126,3 +129,14 @@ def test_an_input_without_a_text_fails_for_good(model: Any, item: Any) -> None:
 
 def test_its_version_is_that_of_the_library(model: Any) -> None:
     assert model.version == "3.3.2" or int(model.version[0]) > 3
+
+
+@pytest.mark.process
+def test_a_runner_serves_it(jobs: Jobs, runner_url: str, tmp_path: Path) -> None:
+    good, bad = jobs.add(POSITIVE[0]), jobs.add(NEGATIVE[0])
+
+    with system(runner_url, tmp_path) as processes:
+        processes.runner("--workers", "1", "--model", "sentiment=vader")
+
+        assert jobs.wait(good, "completed")["result"]["sentiment"] == "positive"
+        assert jobs.wait(bad, "completed")["result"]["sentiment"] == "negative"

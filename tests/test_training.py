@@ -22,7 +22,7 @@ from jobrunner.cli import main
 from jobrunner.errors import ModelLoadError
 from jobrunner.models import load
 from jobrunner.models.text import InvalidInput
-from processes import System, system
+from processes import System, environment, system
 
 Train = Callable[..., Result]
 
@@ -419,7 +419,7 @@ def test_a_runner_whose_file_is_no_model_ends_with_one_line(
     done = subprocess.run(
         [sys.executable, "-m", "jobrunner", "start", "--workers", "1",
          "--model", f"sentiment=sklearn:{file}"],
-        env=os.environ | {"DATABASE_URL": runner_url}, capture_output=True, text=True,
+        env=environment(runner_url), capture_output=True, text=True,
         check=False, timeout=30,
     )  # fmt: skip
 
