@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from jobrunner import (
     psql,
     runner,
     tables,
+    training,
     up,
 )
 from jobrunner.arguments import parse_client, parse_key_id, parse_model, parse_seconds
@@ -35,13 +37,16 @@ from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 
 RUNNER_ROLE = "job_runner"
+# What takes the setting JOBRUNNER_DEVICE.
+ON_A_DEVICE = ("onnx:", "transformers:")
 STATUSES = ["pending", "processing", "completed", "failed"]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 serve = click.option(
     "--model", "models", type=Parsed("name=implementation", parse_model), multiple=True,
     default=["sentiment=mock"], show_default=True,
-    help="What to serve: mock, or module:Class. May be given several times.",
+    help="What to serve: mock, vader, sklearn:FILE, onnx:FOLDER, transformers:FOLDER or"
+    " module:Class. May be given several times.",
 )  # fmt: skip
 
 
@@ -381,6 +386,34 @@ def revoke_key(key_id: str) -> None:
     click.echo(f"Key {key_id} is revoked.")
 
 
+@main.command()
+@click.argument("examples", metavar="CSV", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True,
+              help="File to write the model to.")  # fmt: skip
+@click.option("--text-column", default="text", show_default=True,
+              help="Column with the texts.")  # fmt: skip
+@click.option("--label-column", default="sentiment", show_default=True,
+              help="Column with positive or negative.")  # fmt: skip
+@as_json
+def train(examples: Path, output: Path, text_column: str, label_column: str, as_json: bool) -> None:
+    """Train a model on the examples of a CSV file.
+
+    A fifth of them is held out, and the report says how well the model does on these. It
+    wants the extra sklearn, and is served by --model sentiment=sklearn:FILE.
+
+    \b
+    Example:
+        jobrunner train sentiment.csv --output model.joblib
+    """
+    report = training.train(examples, text_column, label_column, output, _say_to_a_terminal)
+    row = report.to_row()
+    if as_json:
+        click.echo(tables.to_json(row))
+        return
+    click.echo(tables.pairs(row))
+    click.echo(f"\nServe it: jobrunner start --model sentiment=sklearn:{output}")
+
+
 @main.command("psql", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql_command(arguments: tuple[str, ...]) -> None:
@@ -471,10 +504,19 @@ def _distinct(models: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
     return models
 
 
+def _say_to_a_terminal(line: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"{line} …", err=True)
+
+
 def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:
     name, implementation = model
-    mock = {"delay_seconds": settings.mock_delay_seconds}
-    return ModelSpec(name, implementation, mock if implementation == "mock" else {})
+    options: dict[str, Any] = {}
+    if implementation == "mock":
+        options = {"delay_seconds": settings.mock_delay_seconds}
+    elif implementation.startswith(ON_A_DEVICE):
+        options = {"device": settings.device}
+    return ModelSpec(name, implementation, options)
 
 
 def _runner_settings(

@@ -11,6 +11,7 @@ JobrunnerError
 ├── AlreadyRunning
 ├── PortTaken
 ├── ModelLoadError
+├── TrainingError
 ├── RunnerNotFound
 ├── NotStopped
 ├── InputError
@@ -67,6 +68,10 @@ class PortTaken(JobrunnerError):
 
 class ModelLoadError(JobrunnerError):
     """The model could not be loaded."""
+
+
+class TrainingError(JobrunnerError):
+    """A model could not be trained on the examples."""
 
 
 class RunnerNotFound(JobrunnerError):

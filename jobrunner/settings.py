@@ -5,10 +5,10 @@ Nothing else reads the environment. Times are in seconds where the name says so.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -99,6 +99,7 @@ class Settings(BaseModel):
     port: int = Field(8000, alias="PORT", ge=1, le=65535)
     workers: int = Field(2, alias="JOBRUNNER_WORKERS", ge=1, le=1024)
     mock_delay_seconds: float = Field(5, alias="MOCK_DELAY_SECONDS", ge=0, le=86400)
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", alias="JOBRUNNER_DEVICE")
     lease_seconds: float = Field(30, alias="JOBRUNNER_LEASE_SECONDS", ge=2, le=86400)
     poll_seconds: float = Field(1, alias="JOBRUNNER_POLL_SECONDS", ge=0.05, le=60)
     grace_seconds: float = Field(25, alias="JOBRUNNER_GRACE_SECONDS", ge=0, le=86400)
@@ -161,3 +162,12 @@ def child_environment(
 ) -> dict[str, str]:
     """Give the environment with changes, for a service of this project."""
     return {**environ, **changes}
+
+
+# What the libraries of Hugging Face look at, once, when they are imported.
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+
+
+def stay_offline(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Tell the libraries of Hugging Face, before they are imported, to download nothing."""
+    environ.update(dict.fromkeys(OFFLINE, "1"))

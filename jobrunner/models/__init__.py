@@ -33,21 +33,31 @@ from typing import Any
 from jobrunner.errors import ModelLoadError
 
 # What can be said in short. Those with a path are made with what follows the colon.
-BUILT_IN = {"mock": "jobrunner.models.mock:MockSentiment"}
-BUILT_IN_WITH_PATH: dict[str, str] = {}
+BUILT_IN = {
+    "mock": "jobrunner.models.mock:MockSentiment",
+    "vader": "jobrunner.models.vader:VaderSentiment",
+}
+WITH_PATH = {
+    "sklearn": "jobrunner.models.sklearn_text:SklearnSentiment",
+    "onnx": "jobrunner.models.onnx_text:OnnxSentiment",
+    "transformers": "jobrunner.models.transformers_text:TransformersSentiment",
+}
 ENTRY_POINTS = "jobrunner.models"
 
 
 def load(implementation: str, options: Mapping[str, Any]) -> Any:
-    """Make the model of ``mock`` or ``package.module:Class``, not yet set up.
+    """Make the model of ``vader``, ``onnx:PATH`` or ``package.module:Class``, not yet set up.
 
-    :raises ModelLoadError: when there is no such class.
+    :raises ModelLoadError: when there is no such class, or a library that it wants is missing.
     """
-    kind, _, path = implementation.partition(":")
-    if kind in BUILT_IN_WITH_PATH:
-        return _make(implementation, BUILT_IN_WITH_PATH[kind], {**options, "path": path})
-    address = BUILT_IN.get(implementation) or _installed(implementation) or implementation
-    return _make(implementation, address, options)
+    name, _, path = implementation.partition(":")
+    if name in WITH_PATH:
+        if not path:
+            raise ModelLoadError(f"{name} wants the path of its model: {name}:PATH")
+        return _make(implementation, WITH_PATH[name], {**options, "path": path}, extra=name)
+    if implementation in BUILT_IN:
+        return _make(implementation, BUILT_IN[implementation], options, extra=name)
+    return _make(implementation, _installed(implementation) or implementation, options)
 
 
 def _installed(name: str) -> str | None:
@@ -57,14 +67,19 @@ def _installed(name: str) -> str | None:
     return next((each.value for each in entry_points(group=ENTRY_POINTS, name=name)), None)
 
 
-def _make(implementation: str, address: str, options: Mapping[str, Any]) -> Any:
+def _make(
+    implementation: str, address: str, options: Mapping[str, Any], extra: str | None = None
+) -> Any:
+    """Make an object of the class at an address; ``extra`` installs what that imports."""
     module_name, colon, class_name = address.partition(":")
     if not colon or not module_name or not class_name:
-        known = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in BUILT_IN_WITH_PATH)])
+        known = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in WITH_PATH)])
         raise ModelLoadError(f"{implementation} is neither one of {known} nor module:Class")
     try:
         return getattr(importlib.import_module(module_name), class_name)(**options)
     except ModuleNotFoundError as error:
-        raise ModelLoadError(f"{implementation}: there is no module {error.name}") from error
+        advice = f": install jobrunner[{extra}]" if extra else ""
+        missing = f"{implementation}: there is no module {error.name}{advice}"
+        raise ModelLoadError(missing) from error
     except AttributeError as error:
         raise ModelLoadError(f"{implementation}: {error}") from error

@@ -8,7 +8,7 @@ import re
 from time import sleep
 from typing import Any
 
-from typing_extensions import TypedDict
+from jobrunner.models.text import Review
 
 PRAISE = frozenset(
     """
@@ -40,12 +40,6 @@ NEGATION = frozenset(
 # How many words back a negation reaches: "not a very good one".
 REACH = 3
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-
-
-class Review(TypedDict):
-    """What it takes."""
-
-    text: str
 
 
 class MockSentiment:
