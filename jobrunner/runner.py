@@ -178,6 +178,8 @@ class Runner:
             self._heed(self._link.hear())
             self._record_activity(connection)
             self._link.works()
+        except ModelLoadError:
+            raise
         except (JobrunnerError, psycopg.Error) as error:
             self._lose(error)
 

@@ -59,12 +59,12 @@ def parse_size(value: object) -> int:
 
 
 def parse_devices(value: object) -> tuple[str, ...]:
-    """Read a list of what CUDA_VISIBLE_DEVICES may be: ``0,1``.
+    """Read a list of GPUs, by number or by UUID: ``0,1``.
 
-    :raises ValueError: when there is an empty one among them.
+    :raises ValueError: when one of them is neither.
     """
-    devices = tuple(part.strip() for part in str(value).split(","))
-    if not all(devices):
+    devices = tuple(str(value).split(","))
+    if not all(re.fullmatch(r"[A-Za-z0-9/_-]{1,80}", device) for device in devices):
         raise ValueError("should be a list like 0,1")
     return devices
 

@@ -69,8 +69,7 @@ class Workers:
         self._workers: list[Worker] = []
         # What the first worker that was ready has said of the model.
         self.card: ModelCard | None = None
-        # Until when a batch that is not full waits for more jobs, by the monotonic clock.
-        self.hold_until = 0.0
+        self._hold_until = 0.0
         self._waiting: deque[Job] = deque()
         # Of jobs that no worker could be given.
         self._refused: list[Outcome] = []
@@ -82,6 +81,11 @@ class Workers:
     def ready(self) -> int:
         """How many have loaded the model."""
         return sum(worker.ready for worker in self._workers)
+
+    @property
+    def hold_until(self) -> float:
+        """Until when a batch that is not full waits for more jobs, by the monotonic clock."""
+        return self._hold_until if self._waiting else 0.0
 
     @property
     def pids(self) -> list[int]:
@@ -153,7 +157,7 @@ class Workers:
         Until ``hold_until`` those that make no full batch wait for more.
         """
         if jobs:
-            self.hold_until = min(self.hold_until, hold_until) if self._waiting else hold_until
+            self._hold_until = min(self._hold_until, hold_until) if self._waiting else hold_until
         self._waiting.extend(jobs)
         self._deal()
 
@@ -239,7 +243,11 @@ class Workers:
     def _depth(self, worker: Worker) -> int:
         """How many jobs a worker should have, with those that it is on."""
         slow = worker.jobs and worker.seconds > SLOW_SECONDS
-        return self.batch_size if slow else self._usual_depth()
+        depth = self.batch_size if slow else self._usual_depth()
+        if self._limits.max_jobs is None:
+            return depth
+        left = self._limits.max_jobs - worker.done
+        return min(depth, max(left, self.batch_size)) if left > 0 else 0
 
     def _usual_depth(self) -> int:
         if self._job_seconds is None:
@@ -260,7 +268,7 @@ class Workers:
         room = {
             worker: self._depth(worker) - len(worker.jobs)
             for worker in self._workers
-            if worker.ready and not self._is_worn(worker, len(worker.jobs))
+            if worker.ready
         }
         holds = monotonic() < self.hold_until + late
         while self._waiting and room:
@@ -322,15 +330,10 @@ class Workers:
         taken = {worker.slot for worker in self._workers}
         return next(slot for slot in count() if slot not in taken)
 
-    def _is_worn(self, worker: Worker, in_hand: int = 0) -> bool:
-        """Whether it has done as many jobs as one may, or will have with those in hand."""
-        most = self._limits.max_jobs
-        return most is not None and worker.done + in_hand >= most
-
     def _retire(self) -> None:
         """Let those go that have done as much as one may."""
         for worker in list(self._workers):
-            if self._is_worn(worker) and not worker.jobs:
+            if not worker.jobs and self._limits.max_jobs and worker.done >= self._limits.max_jobs:
                 log.info("worker_retired", model=self.spec.name, pid=worker.pid, jobs=worker.done)
                 worker.dismiss()
                 self._workers.remove(worker)

@@ -45,6 +45,12 @@ class Patient(Counting):
     max_wait_ms = 300
 
 
+class Endless(Counting):
+    """Waits longer for others than any test does."""
+
+    max_wait_ms = 60_000
+
+
 class Forgetful(Counting):
     """Loses one of several items."""
 
@@ -131,3 +137,13 @@ class Tidy:
 
     def teardown(self) -> None:
         SIGNS.write_text("clean")
+
+
+class Environment:
+    """Answers with what it sees of its machine; asks for memory where it is told to."""
+
+    def predict(self, item: dict[str, Any]) -> Any:
+        if item["text"].isdigit():
+            return {"size": len(bytearray(int(item["text"])))}
+        names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+        return {"pid": os.getpid()} | {name: os.environ.get(name) for name in names}

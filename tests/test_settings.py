@@ -21,6 +21,10 @@ DEFAULTS = [
     ("JOBRUNNER_POLL_SECONDS", "poll_seconds", 1),
     ("JOBRUNNER_GRACE_SECONDS", "grace_seconds", 25),
     ("JOBRUNNER_MAX_RESULT_BYTES", "max_result_bytes", 262_144),
+    ("JOBRUNNER_WORKER_THREADS", "worker_threads", None),
+    ("JOBRUNNER_WORKER_MEMORY", "worker_memory", None),
+    ("JOBRUNNER_WORKER_MAX_JOBS", "worker_max_jobs", None),
+    ("JOBRUNNER_DEVICES", "devices", ()),
     ("JOBRUNNER_RETENTION", "retention", timedelta(days=30)),
 ]
 
@@ -57,6 +61,12 @@ def test_these_are_all_the_settings() -> None:
         ("JOBRUNNER_POLL_SECONDS", "0.05", "poll_seconds", 0.05),
         ("JOBRUNNER_GRACE_SECONDS", "0", "grace_seconds", 0),
         ("JOBRUNNER_MAX_RESULT_BYTES", "64", "max_result_bytes", 64),
+        ("JOBRUNNER_WORKER_THREADS", "1", "worker_threads", 1),
+        ("JOBRUNNER_WORKER_MEMORY", "64MB", "worker_memory", 64 * 2**20),
+        ("JOBRUNNER_WORKER_MEMORY", "2GB", "worker_memory", 2 * 2**30),
+        ("JOBRUNNER_WORKER_MAX_JOBS", "1", "worker_max_jobs", 1),
+        ("JOBRUNNER_DEVICES", "0", "devices", ("0",)),
+        ("JOBRUNNER_DEVICES", "1,GPU-8f3a/0", "devices", ("1", "GPU-8f3a/0")),
         ("JOBRUNNER_RETENTION", "12h", "retention", timedelta(hours=12)),
     ],
 )
@@ -90,6 +100,13 @@ def test_a_good_value_is_taken(variable: str, value: str, field: str, expected: 
         ("JOBRUNNER_GRACE_SECONDS", "86401"),
         ("JOBRUNNER_MAX_RESULT_BYTES", "63"),
         ("JOBRUNNER_MAX_RESULT_BYTES", "67108865"),
+        ("JOBRUNNER_WORKER_THREADS", "0"),
+        ("JOBRUNNER_WORKER_MEMORY", "63MB"),
+        ("JOBRUNNER_WORKER_MEMORY", "2048"),
+        ("JOBRUNNER_WORKER_MEMORY", "1.5GB"),
+        ("JOBRUNNER_WORKER_MAX_JOBS", "0"),
+        ("JOBRUNNER_DEVICES", ","),
+        ("JOBRUNNER_DEVICES", "0,,1"),
         ("JOBRUNNER_RETENTION", "30"),
         ("JOBRUNNER_RETENTION", "36501d"),
     ],
@@ -161,6 +178,19 @@ def test_a_worker_finds_no_way_into_the_database_in_its_environment() -> None:
     harmless = {"PATH": "/bin", "HF_HOME": "/models", "PYTHONPATH": "/code"}
 
     assert worker_environment(secrets | harmless) == harmless
+
+
+def test_the_numeric_libraries_of_a_worker_take_so_many_threads_unless_they_were_told() -> None:
+    given = worker_environment({"MKL_NUM_THREADS": "7"}, threads=3)
+
+    assert (given["OMP_NUM_THREADS"], given["MKL_NUM_THREADS"]) == ("3", "7")
+    assert "CUDA_VISIBLE_DEVICES" not in given
+
+
+def test_a_worker_sees_its_own_device_alone() -> None:
+    assert worker_environment({"CUDA_VISIBLE_DEVICES": "0,1"}, device="1") == {
+        "CUDA_VISIBLE_DEVICES": "1"
+    }
 
 
 def test_a_service_inherits_the_environment_with_changes() -> None:
