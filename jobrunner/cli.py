@@ -171,8 +171,10 @@ def status(as_json: bool) -> None:
     """
     with _connect() as connection:
         queues, runners = jobs.health(connection), heartbeat.overview(connection)
+        progress = jobs.in_progress(connection)
     if as_json:
-        click.echo(tables.to_json({"queues": queues, "runners": runners}))
+        found = {"queues": queues, "runners": runners, "progress": progress}
+        click.echo(tables.to_json(found))
         return
     click.echo(tables.table(queues))
     click.echo()
@@ -180,6 +182,9 @@ def status(as_json: bool) -> None:
         click.echo(tables.table(runners))
     else:
         click.echo("No runner: start one with `jobrunner start`.")
+    if progress:
+        click.echo()
+        click.echo(tables.table(progress))
 
 
 @main.command("list")

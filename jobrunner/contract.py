@@ -6,6 +6,7 @@ See ``jobrunner.models`` for what a model may say.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from inspect import signature
 from math import inf
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,8 @@ MAX_SCHEMA_BYTES = 65_536
 UNTYPED = (Any, object, dict)
 
 Json = dict[str, Any]
+# Says how far a call is: a fraction from 0 to 1, and a word for what is being done.
+Tell = Callable[..., None]
 
 
 class InvalidInput(ValueError):
@@ -48,6 +51,7 @@ class Served:
         call = self._predict_batch or self._predict
         if not callable(call):
             raise ModelLoadError(f"{type(model).__name__} has no method predict")
+        self._tells = "progress" in signature(call).parameters
         self.timeout_seconds = _number(model, "timeout_seconds", TIMEOUT_SECONDS, inf, "seconds")
         self.max_batch_size = self._batch_size()
         self.max_wait_ms = _number(model, "max_wait_ms", 0, MAX_WAIT_MS, "milliseconds")
@@ -94,15 +98,18 @@ class Served:
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"the input can not be read: {error}") from None
 
-    def run(self, items: Sequence[Any]) -> Sequence[Any]:
+    def run(self, items: Sequence[Any], tell: Tell) -> Sequence[Any]:
         """Give a result, or an exception, for each item; more than one only of a batching model.
+
+        A model with a parameter ``progress`` is given ``tell`` for it.
 
         :raises InvalidOutput: when the model gives too few or too many.
         """
+        told = {"progress": tell} if self._tells else {}
         if self._predict_batch is None:
             assert self._predict is not None
-            return [self._predict(item) for item in items]
-        results = self._predict_batch(list(items))
+            return [self._predict(item, **told) for item in items]
+        results = self._predict_batch(list(items), **told)
         if not isinstance(results, Iterable) or isinstance(results, str | bytes | dict):
             raise InvalidOutput("predict_batch should give a list of results")
         results = list(results)
@@ -163,6 +170,7 @@ def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | Non
             f"the type hints of {call.__name__} can not be read: {error}"
         ) from error
     result = hints.pop("return", None)
+    hints.pop("progress", None)
     item = next(iter(hints.values()), None)
     if many:
         item, result = _element(item), _element(result)

@@ -10,6 +10,7 @@ from jobrunner.heartbeat import ModelPulse
 from jobrunner.memory import resident_bytes
 from jobrunner.outcome import Job, Outcome
 from jobrunner.polling import readable
+from jobrunner.progress import Progress
 from jobrunner.tally import Tally
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Waitable, Workers
@@ -119,6 +120,10 @@ class Crew:
                 served.claimer.queue_is_empty = False
             outcomes += done
         return outcomes
+
+    def take_progress(self) -> list[tuple[Job, Progress]]:
+        """Give what models have said of their jobs since the last time."""
+        return [said for each in self._workers for said in each.take_progress()]
 
     def surplus(self) -> list[Job]:
         """Take back what was claimed ahead and would wait too long, and return it."""

@@ -11,10 +11,12 @@ model's process is data. Known messages:
                       id {"seconds", "batch"} newline result
                       id {"seconds", "batch", "error": {"code", "message", "retryable"}}
                       id SINGLY
+                      id PROGRESS {"fraction", "word"}
 
 A reply begins with the job's id, 36 bytes. The result comes last, so that what is valid needs
 not be written anew. ``batch`` is how many items the call had, where that is more than one.
-SINGLY says that a batch failed, and that its jobs are run one by one, from that one on.
+PROGRESS is of all jobs of the call. SINGLY says that a batch failed, and that its jobs are
+run one by one, from that one on.
 """
 
 import json
@@ -28,6 +30,7 @@ from jobrunner.errors import FrameError
 LENGTH = struct.Struct(">I")
 READ_BYTES = 256 * 1024
 SINGLY = b"singly"
+PROGRESS = b"progress"
 
 Message = dict[str, Any]
 

@@ -30,11 +30,36 @@ LIST = """
 
 SHOW = """
     select
-        id, model, status, priority, attempt, max_attempts, run_at, claimed_by,
-        created_at, started_at, finished_at, input, result, error, errors, batch_id, retry_of,
-        client_id, traceparent
+        job.id, job.model, job.status, job.priority, job.attempt, job.max_attempts, job.run_at,
+        job.claimed_by, job.created_at, job.started_at, job.finished_at, job.input, job.result,
+        job.error, job.errors, job.batch_id, job.retry_of, job.client_id, job.traceparent,
+        job.model_version, job.batch_size, job.inference_seconds,
+        round(100 * job_progress.fraction) as progress_percent,
+        job_progress.word as progress
     from job
-    where id = %(id)s
+    left join job_progress
+        on
+            job.id = job_progress.job_id
+            and job.attempt = job_progress.attempt
+            and job.status = 'processing'
+    where job.id = %(id)s
+"""
+
+PROGRESS = """
+    select
+        job.id as job,
+        job.model,
+        round(100 * job_progress.fraction) as percent,
+        job_progress.word as progress,
+        date_trunc('second', now() - job.started_at) as running_for
+    from job_progress
+    inner join job
+        on
+            job_progress.job_id = job.id
+            and job_progress.attempt = job.attempt
+    where job.status = 'processing'
+    order by job.started_at
+    limit 50
 """
 
 REQUEST_CANCEL = """
@@ -48,6 +73,12 @@ def health(connection: Connection) -> list[dict[str, Any]]:
     """Read the view ``queue_health``: a row a model."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(HEALTH).fetchall()
+
+
+def in_progress(connection: Connection) -> list[dict[str, Any]]:
+    """Read how far the jobs are whose models say so: the first fifty."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(PROGRESS).fetchall()
 
 
 def newest(connection: Connection, *, status: str | None, limit: int) -> list[dict[str, Any]]:

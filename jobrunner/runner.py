@@ -7,7 +7,6 @@ in the outbox, workers go on, and each turn tries again.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -25,6 +24,7 @@ from jobrunner.judge import Judge
 from jobrunner.links import Link, Listener, Note
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
+from jobrunner.progress import Board
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Waitable
@@ -81,6 +81,7 @@ class Runner:
         self._link = Link(settings.url, f"jobrunner {self.id}")
         self._listener = Listener(settings.listen_url, self.id)
         self._judge = Judge()
+        self._board = Board()
         self._times = Timetable()
         self._activity = Activity()
         self._crew = Crew(
@@ -111,8 +112,7 @@ class Runner:
                 self._turn()
             self._leave()
         except ModelLoadError:
-            with suppress(JobrunnerError, psycopg.Error):
-                heartbeat.sign_off(self._link.open(), self.id)
+            self._leave()
             raise
         finally:
             self._crew.end()
@@ -148,7 +148,7 @@ class Runner:
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
             due += [0.0] if self._outbox else []
-            due += self._crew.look_at
+            due += self._crew.look_at + self._board.tell_at
             due += [times.cancel] if self._crew.jobs else []
             due += [] if self._listener.listens else [self._listener.retry_at]
         if self._stop_by is not None:
@@ -158,6 +158,7 @@ class Runner:
     def _collect(self, heard: set[int]) -> None:
         ready, trouble = self._crew.ready, self._crew.trouble
         self._outbox.add(self._crew.collect(heard))
+        self._board.note(self._crew.take_progress())
         if (self._crew.ready, self._crew.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
@@ -177,6 +178,7 @@ class Runner:
             # What came with an answer does not wake us up.
             self._heed(self._link.hear())
             self._record_activity(connection)
+            self._tell_progress(connection)
             self._link.works()
         except ModelLoadError:
             raise
@@ -333,9 +335,15 @@ class Runner:
         """Let the database know what was done; work does not wait for that, nor end with it."""
         if self._owes_activity:
             self._owes_activity = False
-            self._try_with_activity(connection, self._activity.record, "activity_not_recorded")
+            self._try_to(connection, self._activity.record, "activity_not_recorded")
 
-    def _try_with_activity(
+    def _tell_progress(self, connection: queue.Connection) -> None:
+        """Let the database know how far jobs are; work does not end with that either."""
+        if self._board.due:
+            jobs = self._crew.jobs
+            self._try_to(connection, lambda to: self._board.tell(to, jobs), "progress_not_told")
+
+    def _try_to(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
     ) -> None:
         try:
@@ -422,7 +430,7 @@ class Runner:
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
         heartbeat.delete_lost(connection)
-        self._try_with_activity(connection, activity.delete_old, "activity_not_deleted")
+        self._try_to(connection, activity.delete_old, "activity_not_deleted")
         deleted, self._janitor_refused = 0, None
         try:
             deleted = janitor.clean(connection, self._settings.retention)

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -25,6 +25,41 @@ from jobrunner.processes import die_with_parent
 MAX_MESSAGE = 1000
 # How often a model that can say so is asked whether it is well.
 HEALTH_SECONDS = 10.0
+# How often a model may say how far it is.
+TELL_SECONDS = 0.5
+MAX_WORD = 100
+
+
+class Teller:
+    """Tells the runner how far a call is, not too often; another thread may do so."""
+
+    def __init__(self, pipe: socket.socket) -> None:
+        self._pipe = pipe
+        self._lock = Lock()
+        self._job_id: bytes | None = None
+        self._told_at = -TELL_SECONDS
+
+    def begin(self, job_id: bytes) -> None:
+        """Tell of the call that has this job from now on."""
+        with self._lock:
+            self._job_id, self._told_at = job_id, -TELL_SECONDS
+
+    def send(self, frame: bytes) -> None:
+        """Say what comes of the call: of that one nothing more is told."""
+        with self._lock:
+            self._job_id = None
+            self._pipe.sendall(frame)
+
+    def tell(self, fraction: float, word: str = "") -> None:
+        """Say how far it is, from 0 to 1; what comes too soon after the last time is left out."""
+        with self._lock:
+            if self._job_id is None or perf_counter() < self._told_at + TELL_SECONDS:
+                return
+            self._told_at = perf_counter()
+            fraction = min(max(float(fraction), 0.0), 1.0)
+            said = {"fraction": fraction, "word": _clean(str(word))[:MAX_WORD]}
+            payload = frames.ENCODER.encode(said).encode()
+            self._pipe.sendall(frames.frame(self._job_id + frames.PROGRESS + payload))
 
 
 class Task(NamedTuple):
@@ -65,10 +100,10 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
         pipe.sendall(frames.encode({"setup_error": describe(error)}))
         sys.exit(1)
     pipe.sendall(ready)
-    exit = Exit(inbox)
+    exit, teller = Exit(inbox), Teller(pipe)
     for batch in batches(exit, model, pipe):
-        for frame in answers(model, batch, order["max_result_bytes"]):
-            pipe.sendall(frame)
+        for frame in answers(model, batch, order["max_result_bytes"], teller):
+            teller.send(frame)
     if model.teardown:
         model.teardown()
 
@@ -107,7 +142,7 @@ def require_health(model: Served, pipe: socket.socket) -> None:
 
 
 def answers(
-    model: Served, batch: Sequence[tuple[bytes, bytes]], max_result_bytes: int
+    model: Served, batch: Sequence[tuple[bytes, bytes]], max_result_bytes: int, teller: Teller
 ) -> Iterator[bytes]:
     """Run the model on a batch and make the frames of what comes of it; nothing escapes.
 
@@ -119,12 +154,13 @@ def answers(
             tasks.append(Task(job_id, model.read(text)))
         except InvalidInput as error:
             said.append(_frame(job_id, _head(started, 1), _error("invalid_input", error)))
+    teller.begin(batch[0][0])
     try:
-        results = model.run([task.item for task in tasks]) if tasks else []
+        results = model.run([task.item for task in tasks], teller.tell) if tasks else []
     except BaseException as error:
         if len(tasks) > 1:
             yield b"".join([*said, frames.frame(tasks[0].id + frames.SINGLY)])
-            yield from (answer(model, task, max_result_bytes) for task in tasks)
+            yield from (answer(model, task, max_result_bytes, teller) for task in tasks)
             return
         said.append(_frame(tasks[0].id, _head(started, 1), _error(_code_of(error), error)))
     else:
@@ -134,11 +170,12 @@ def answers(
     yield b"".join(said)
 
 
-def answer(model: Served, task: Task, max_result_bytes: int) -> bytes:
+def answer(model: Served, task: Task, max_result_bytes: int, teller: Teller) -> bytes:
     """Run the model on one item of a batch that has failed as a whole."""
     started = perf_counter()
+    teller.begin(task.id)
     try:
-        [result] = model.run([task.item])
+        [result] = model.run([task.item], teller.tell)
     except BaseException as error:
         said = _error(_code_of(error), error)
     else:

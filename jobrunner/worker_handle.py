@@ -20,7 +20,8 @@ from jobrunner import frames
 from jobrunner.errors import FrameError
 from jobrunner.frames import FrameReader
 from jobrunner.inbox import ID_BYTES, Inbox
-from jobrunner.outcome import MAX_BATCH_SIZE, Job, Outcome, Output, judge
+from jobrunner.outcome import MAX_BATCH_SIZE, Job, Outcome, Output, clean, judge
+from jobrunner.progress import Progress
 from jobrunner.settings import worker_environment
 
 SETUP_SECONDS = 600.0
@@ -68,7 +69,17 @@ class ModelCard(TypedDict):
     has_teardown: bool
 
 
+class SaidProgress(TypedDict):
+    """How far a call is, in its worker's words."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
+
+    fraction: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    word: Annotated[str, Field(max_length=100)]
+
+
 CARD = TypeAdapter(ModelCard)
+PROGRESS = TypeAdapter(SaidProgress)
 
 
 def read_card(message: frames.Message) -> ModelCard:
@@ -93,6 +104,8 @@ class Worker:
         # False once it has said what makes no sense: what else it says is not listened to.
         self.trusted = True
         self.jobs: deque[Job] = deque()
+        # What was said of jobs and has not been looked at.
+        self.progress: list[tuple[Job, Progress]] = []
         # Ids of those that nobody wants the result of any more.
         self.unwanted: set[str] = set()
         # How many jobs are left of each batch that it was given.
@@ -217,14 +230,14 @@ class Worker:
 
         :raises FrameError: when it is on no job, or on others.
         """
-        job_id = message[:ID_BYTES].decode(errors="replace")
+        job_id, said = message[:ID_BYTES].decode(errors="replace"), message[ID_BYTES:]
         job = next((job for job in self._on() if job.id == job_id), None)
         if job is None:
             raise FrameError("a reply to a job that the worker is not on")
-        self._since = monotonic()
-        if message[ID_BYTES:] == frames.SINGLY:
-            self._singly = True
+        if not said.startswith(b"{"):
+            self._take_note(said)
             return None
+        self._since = monotonic()
         self.jobs.remove(job)
         self.done += 1
         self._batches[0] -= 1
@@ -234,9 +247,21 @@ class Worker:
         if job.id in self.unwanted:
             self.unwanted.discard(job.id)
             return None
-        outcome = judge(job, message[ID_BYTES:], self._max_result_bytes, self._output)
+        outcome = judge(job, said, self._max_result_bytes, self._output)
         outcome.version = self.version
         return outcome
+
+    def _take_note(self, said: bytes) -> None:
+        """Take what it says of the call that it is on, before that is done."""
+        if said == frames.SINGLY:
+            self._since, self._singly = monotonic(), True
+            return
+        try:
+            progress = PROGRESS.validate_json(said.removeprefix(frames.PROGRESS))
+        except ValidationError:
+            raise FrameError("a worker that talks of its jobs in no known way") from None
+        found = Progress(progress["fraction"], clean(progress["word"]))
+        self.progress += [(job, found) for job in self.current]
 
     def dismiss(self) -> None:
         """Let it end in peace, where its model has something to clean up; then kill it."""

@@ -25,6 +25,7 @@ from jobrunner.frames import Message
 from jobrunner.jitter import jittered
 from jobrunner.outcome import Failure, Job, Outcome, clean
 from jobrunner.polling import readable
+from jobrunner.progress import Progress
 from jobrunner.worker_handle import (
     SETUP_SECONDS,
     ModelCard,
@@ -186,6 +187,15 @@ class Workers:
                 worker.trusted = False
                 outcomes += self._replace(worker, Failure("invalid_output", str(error)))
         return outcomes
+
+    def take_progress(self) -> list[tuple[Job, Progress]]:
+        """Give what models have said of their jobs since the last time."""
+        said: list[tuple[Job, Progress]] = []
+        for worker in self._workers:
+            if worker.progress:
+                said += worker.progress
+                worker.progress = []
+        return said
 
     def surplus(self) -> list[Job]:
         """Take back what was claimed ahead and would wait too long, and return it.

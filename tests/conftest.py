@@ -23,7 +23,9 @@ from web import create_app
 from web_server import WebServer, web_settings
 
 OWNER_TABLES = """
-    truncate job, runner, runner_model, model, model_version, cancel_request, api_key, activity
+    truncate
+        job, job_progress, cancel_request, runner, runner_model, model, model_version, api_key,
+        activity
 """
 SEED = "insert into model (name) values ('sentiment')"
 

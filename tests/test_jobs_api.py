@@ -21,7 +21,7 @@ UNKNOWN = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
 
 KEYS = (
     "job_id status result error errors model priority attempt created_at started_at finished_at"
-    " queue retry_of batch_id model_version batch_size inference_seconds"
+    " queue retry_of batch_id model_version batch_size inference_seconds progress"
 ).split()
 
 

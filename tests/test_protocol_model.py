@@ -115,7 +115,7 @@ class Protocol(RuleBasedStateMachine):
         self.jobs: dict[str, Expected] = {}
         self.lost: set[str] = set()
         self.owner = psycopg.connect(self.url, autocommit=True)
-        self.owner.execute("truncate job, runner, runner_model, cancel_request")
+        self.owner.execute("truncate job, job_progress, runner, runner_model, cancel_request")
         runner_url, web_url = login_url(self.url, "runner_login"), login_url(self.url, "web_login")
         self.runners = {name: Actor(connect(runner_url)) for name in ("a", "b")}
         self.sweeper, self.web = connect(runner_url), connect(web_url)

@@ -80,7 +80,7 @@ def cleaner(act_as: As) -> Db:
 
 def everything(db: Db) -> list[Any]:
     tables = (
-        "job", "cancel_request", "runner", "runner_model", "model", "model_version",
+        "job", "job_progress", "cancel_request", "runner", "runner_model", "model", "model_version",
         "activity", "migration",
     )  # fmt: skip
     return [db.execute(f"select t from {table} as t order by 1").fetchall() for table in tables]
@@ -164,14 +164,14 @@ MOVED = {
 READ = {"SELECT"}
 WRITE = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 READABLE = [
-    "job", "cancel_request", "runner", "runner_model", "model", "model_version", "activity",
-    "migration", *VIEWS,
+    "job", "job_progress", "cancel_request", "runner", "runner_model", "model", "model_version",
+    "activity", "migration", *VIEWS,
 ]  # fmt: skip
 
 MAY: dict[str, dict[str, set[str]]] = {
     "job_web": dict.fromkeys([*READABLE, "secret", "api_key"], READ),
     "job_runner": dict.fromkeys(READABLE, READ)
-    | {"runner": WRITE, "runner_model": WRITE, "activity": WRITE}
+    | {"runner": WRITE, "runner_model": WRITE, "activity": WRITE, "job_progress": WRITE}
     | {"model": READ | {"INSERT"}, "model_version": READ | {"INSERT"}},
     "job_janitor": dict.fromkeys(READABLE, READ) | {"job": READ | {"DELETE"}},
     "public": {},
@@ -242,6 +242,7 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     job_id = jobs.add(status="failed")
     jobs.add_runner(RUNNER)
     jobs.db.execute("insert into cancel_request (job_id) values (%s)", [job_id])
+    jobs.db.execute("insert into job_progress values (%s, 1, 0.5, 'half')", [job_id])
     done = Activity()
     done.begin(jobs.db)
     done.add_rescued("sentiment", "pending")

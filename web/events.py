@@ -82,5 +82,6 @@ def event(row: Row) -> str:
 
 
 def event_id(row: Row) -> str:
-    """Name a state of a job: it never comes back to one of the same name."""
-    return f"{row['status']}-{row['attempt']}-{len(row['errors'])}-{row['run_at'].timestamp():.6f}"
+    """Name a state of a job: but for how far it is, none comes back."""
+    state = f"{row['status']}-{row['attempt']}-{len(row['errors'])}-{row['run_at'].timestamp():.6f}"
+    return state if row["progress"] is None else f"{state}-{row['progress']['fraction']}"

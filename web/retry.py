@@ -18,7 +18,7 @@ blueprint = Blueprint("retry", __name__)
 # What a new job is in, as far as that is known without reading it.
 NEW: Row = {"status": "pending", "error": None, "errors": [], "attempt": 0, "started_at": None,
        "finished_at": None, "batch_id": None, "model_version": None, "batch_size": None,
-       "inference_seconds": None}  # fmt: skip
+       "inference_seconds": None, "progress": None}  # fmt: skip
 
 # A cancel or the deletion of the old job does not matter any more when this has read it.
 INSERT_RETRY = """

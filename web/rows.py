@@ -14,33 +14,49 @@ Row = dict[str, Any]
 # none that is the same; each change of a row makes another xmin.
 READ_JOBS = """
     select
-        id as job_id,
-        status,
-        result,
-        error,
-        errors,
-        model,
-        priority,
-        attempt,
-        created_at,
-        started_at,
-        finished_at,
-        retry_of,
-        batch_id,
-        model_version,
-        batch_size,
-        inference_seconds,
-        client_id,
-        run_at,
-        xmin::text as version,
-        extract(epoch from run_at - now())::float8 as due_in,
-        extract(epoch from now() - started_at)::float8 as running_for
+        job.id as job_id,
+        job.status,
+        job.result,
+        job.error,
+        job.errors,
+        job.model,
+        job.priority,
+        job.attempt,
+        job.created_at,
+        job.started_at,
+        job.finished_at,
+        job.retry_of,
+        job.batch_id,
+        job.model_version,
+        job.batch_size,
+        job.inference_seconds,
+        job.client_id,
+        job.run_at,
+        said.version,
+        case
+            when job_progress.job_id is not null
+                then
+                    jsonb_build_object(
+                        'fraction', job_progress.fraction,
+                        'word', job_progress.word
+                    )
+        end as progress,
+        extract(epoch from job.run_at - now())::float8 as due_in,
+        extract(epoch from now() - job.started_at)::float8 as running_for
     from job
+    left join job_progress
+        on
+            job.id = job_progress.job_id
+            and job.attempt = job_progress.attempt
+            and job.status = 'processing'
+    cross join lateral (
+        select concat_ws('-', job.xmin, job_progress.xmin) as version
+    ) as said
     where
-        id = any(%(ids)s::uuid[])
-        and xmin::text is distinct from
-            (%(versions)s::text[])[array_position(%(ids)s::uuid[], id)]
-        and (%(client)s::text is null or client_id = %(client)s)
+        job.id = any(%(ids)s::uuid[])
+        and said.version is distinct from
+            (%(versions)s::text[])[array_position(%(ids)s::uuid[], job.id)]
+        and (%(client)s::text is null or job.client_id = %(client)s)
 """
 
 

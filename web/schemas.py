@@ -169,6 +169,13 @@ class Place(BaseModel):
     )
 
 
+class Progress(BaseModel):
+    """How far a job is."""
+
+    fraction: float = Field(ge=0, le=1)
+    word: str = Field(description="What the model is doing, in its words.")
+
+
 class Job(BaseModel):
     """A job as it stands."""
 
@@ -193,6 +200,7 @@ class Job(BaseModel):
                     "model_version": "1",
                     "batch_size": 1,
                     "inference_seconds": 5.0004,
+                    "progress": None,
                 }
             ]
         }
@@ -218,6 +226,9 @@ class Job(BaseModel):
     model_version: str | None = Field(description="Which version of the model ran last.")
     batch_size: int | None = Field(description="How many jobs the call had that answered it.")
     inference_seconds: float | None = Field(description="How long that call took.")
+    progress: Progress | None = Field(
+        description="While the job is being processed, where its model says so. Null in a list."
+    )
 
 
 class JobPage(BaseModel):

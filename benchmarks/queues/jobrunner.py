@@ -37,7 +37,7 @@ class Jobrunner(SqlQueue):
         return [python("jobrunner", "start", "--model", MODEL, "--workers", "1")] * processes
 
     def forget(self) -> None:
-        execute(self.url, ["truncate job, cancel_request", "analyze job"])
+        execute(self.url, ["truncate job, job_progress, cancel_request", "analyze job"])
 
 
 class Checked(Jobrunner):

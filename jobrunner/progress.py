@@ -1,0 +1,103 @@
+"""How far jobs are, where their models say so: kept for a moment, then told to the database.
+
+The functions take an autocommit connection.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from jobrunner.outcome import Job
+
+Connection = psycopg.Connection[Any]
+
+TELL_SECONDS = 1.0
+
+# Of claims that still hold.
+TELL = """
+    insert into job_progress (job_id, attempt, fraction, word)
+    select
+        job.id,
+        job.attempt,
+        said.fraction,
+        said.word
+    from jsonb_to_recordset(%(said)s::jsonb) as said (
+        id uuid,
+        lease_token uuid,
+        fraction real,
+        word text
+    )
+    inner join job
+        on
+            said.id = job.id
+            and said.lease_token = job.lease_token
+    order by job.id
+    on conflict (job_id) do update
+    set
+        attempt = excluded.attempt,
+        fraction = excluded.fraction,
+        word = excluded.word,
+        updated_at = clock_timestamp()
+"""
+
+FORGET = "delete from job_progress where job_id = any(%(ids)s::uuid[])"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: ``fraction`` from 0 to 1, and a word for what is being done."""
+
+    fraction: float
+    word: str
+
+
+class Board:
+    """What was said of the jobs of a runner, and what the database knows of it."""
+
+    def __init__(self) -> None:
+        self._new: dict[str, tuple[Job, Progress]] = {}
+        self._told: set[str] = set()
+        self._tell_at = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to be told, and may be."""
+        return bool(self._new or self._told) and monotonic() >= self._tell_at
+
+    @property
+    def tell_at(self) -> list[float]:
+        """When that may be, by the monotonic clock, if there is something new."""
+        return [self._tell_at] if self._new else []
+
+    def note(self, said: Iterable[tuple[Job, Progress]]) -> None:
+        """Take in what models say."""
+        self._new.update((job.id, (job, progress)) for job, progress in said)
+
+    def tell(self, connection: Connection, in_hand: Iterable[Job]) -> None:
+        """Let the database know what is new of the jobs in hand, and forget what is over.
+
+        :raises psycopg.Error: when that can't be done now; nothing is lost but this.
+        """
+        self._tell_at = monotonic() + TELL_SECONDS
+        held = {job.id for job in in_hand}
+        new, self._new = self._new, {}
+        said = [
+            {
+                "id": job.id,
+                "lease_token": job.lease_token,
+                "fraction": progress.fraction,
+                "word": progress.word,
+            }
+            for job, progress in new.values()
+            if job.id in held
+        ]
+        if over := self._told - held:
+            connection.execute(FORGET, {"ids": "{" + ",".join(over) + "}"})
+            self._told -= over
+        if said:
+            connection.execute(TELL, {"said": json.dumps(said)})
+            self._told.update(str(each["id"]) for each in said)

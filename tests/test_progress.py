@@ -1,0 +1,153 @@
+"""Progress: what a model says of how far it is reaches who waits."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+
+from helpers import Jobs, wait_for
+from jobrunner import progress
+from jobrunner.cli import main
+from jobrunner.outcome import Job
+from jobrunner.progress import Board, Progress
+from processes import System, system
+
+TESTS = str(Path(__file__).parent)
+HALF = Progress(0.5, "half")
+
+
+@pytest.fixture
+def services(runner_url: str, tmp_path: Path) -> Iterator[System]:
+    with system(runner_url, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is for the board."""
+    now = [100.0]
+    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    return now
+
+
+def claimed(jobs: Jobs) -> Job:
+    """A job in work."""
+    job_id = jobs.add(status="processing")
+    row = jobs.get(job_id)
+    return Job(str(job_id), str(row["lease_token"]), row["model"], "{}", row["attempt"])
+
+
+def told(jobs: Jobs) -> list[Any]:
+    query = "select job_id::text, attempt, fraction, word from job_progress order by 1"
+    return jobs.db.execute(query).fetchall()
+
+
+def test_what_is_said_of_a_job_in_hand_is_written_down(jobs: Jobs) -> None:
+    job, board = claimed(jobs), Board()
+
+    board.note([(job, Progress(0.25, "a quarter")), (job, HALF)])
+    board.tell(jobs.db, [job])
+
+    assert told(jobs) == [(job.id, job.attempt, 0.5, "half")]
+
+
+def test_it_is_told_once_a_second_at_most(jobs: Jobs, clock: list[float]) -> None:
+    job, board = claimed(jobs), Board()
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+    board.note([(job, Progress(0.6, "more"))])
+
+    assert not board.due
+    assert board.tell_at == [101.0]
+    clock[0] = 101.0
+    assert board.due
+
+
+def test_it_is_forgotten_when_the_job_is_not_in_hand_any_more(
+    jobs: Jobs, clock: list[float]
+) -> None:
+    job, board = claimed(jobs), Board()
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+
+    clock[0] += 1
+    assert board.due
+    board.tell(jobs.db, [])
+
+    assert told(jobs) == []
+    clock[0] += 1
+    assert not board.due
+
+
+def test_nothing_is_written_for_a_claim_that_does_not_hold(jobs: Jobs) -> None:
+    job, board = claimed(jobs), Board()
+    job.lease_token = str(uuid4())
+
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+
+    assert told(jobs) == []
+
+
+def test_what_was_said_of_a_former_attempt_is_not_shown(client: Any, jobs: Jobs) -> None:
+    job, board = claimed(jobs), Board()
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+    address = f"/jobs/{job.id}"
+    assert client.get(address).get_json()["progress"] == {"fraction": 0.5, "word": "half"}
+
+    jobs.db.execute("update job_progress set attempt = attempt - 1")
+
+    assert client.get(address).get_json()["progress"] is None
+
+
+def test_progress_changes_the_etag(client: Any, jobs: Jobs) -> None:
+    job, board = claimed(jobs), Board()
+    before = client.get(f"/jobs/{job.id}").headers["ETag"]
+
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+
+    assert client.get(f"/jobs/{job.id}").headers["ETag"] != before
+
+
+@pytest.mark.process
+def test_it_reaches_the_reader_the_stream_and_the_operator(
+    services: System, web_url: str, owner_url: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    model = "telling=batching_models:Telling"
+    services.runner("--workers", "1", "--model", model, PYTHONPATH=TESTS)
+    web = services.web(web_url)
+    end = tmp_path / "end"
+    [(job_id,)] = jobs.db.execute(
+        "insert into job (model, input) values ('telling', %s) returning id",
+        [json.dumps({"text": str(end)})],
+    ).fetchall()
+    events = seen_in_stream(f"{web.base}/jobs/{job_id}/events")
+
+    first = next(event for event in events if event["progress"])
+    later = next(event for event in events if event["progress"] != first["progress"])
+
+    assert later["progress"]["fraction"] > first["progress"]["fraction"]
+    assert web.get(f"/jobs/{job_id}")[1]["progress"]["word"].startswith("step ")
+    status = CliRunner().invoke(main, ["status", "--json"], env={"DATABASE_URL": owner_url})
+    [said] = json.loads(status.output)["progress"]
+    assert (said["job"], said["model"]) == (str(job_id), "telling")
+    shown = CliRunner().invoke(main, ["show", str(job_id)], env={"DATABASE_URL": owner_url})
+    assert "step " in shown.output
+    end.touch()
+    last = list(events)[-1]
+    assert (last["status"], last["progress"]) == ("completed", None)
+    wait_for(lambda: told(jobs) == [], "nothing is left")
+
+
+def seen_in_stream(address: str) -> Iterator[Any]:
+    with urllib.request.urlopen(address, timeout=30) as stream:
+        for line in stream:
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
