@@ -18,6 +18,7 @@ from statistics import quantiles
 import psycopg
 
 from benchmarks import (
+    bulk,
     crowd,
     drain,
     growth,
@@ -201,6 +202,15 @@ def batches(bench: Bench) -> None:
         bench.figures.add(name, ours.name, "jobs/s", rate * submit.BATCH_ITEMS)
 
 
+def bulks(bench: Bench) -> None:
+    """Many texts by VADER, from the first POST to the last result."""
+    if queue := bench.queue(bulk.Vader):
+        assert isinstance(queue, bulk.Vader)
+        for _ in range(bench.runs):
+            name = f"{bulk.TEXTS:,} texts of 100 characters by VADER, through the API"
+            bench.figures.add(name, queue.name, "texts/s", bulk.measure(queue), queue.settings)
+
+
 def waitings(bench: Bench) -> None:
     """From the recording of an outcome to the answer of a `POST /predict?wait=20`."""
     ours = bench.ours()
@@ -305,6 +315,7 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "steady": steadies,
     "submit": submits,
     "batch": batches,
+    "bulk": bulks,
     "wait": waitings,
     "waiters": crowds,
     "lists": listings,

@@ -122,10 +122,11 @@ class OneRunner(Jobrunner):
 
     name = "jobrunner, one runner"
     settings = "one runner of two workers"
+    model = MODEL
 
     def occupy(self) -> None:
         """Give one worker something to do for as long as it runs."""
         self.connection.execute(OCCUPY)
 
     def commands(self, processes: int) -> list[list[str]]:
-        return [python("jobrunner", "start", "--model", MODEL, "--workers", str(processes))]
+        return [python("jobrunner", "start", "--model", self.model, "--workers", str(processes))]
