@@ -99,7 +99,7 @@ class Runner:
     def run(self) -> None:
         """Work until asked to stop, or until the queue is empty where it drains.
 
-        :raises ModelLoadError: when the model can't be loaded.
+        :raises ModelLoadError: when a model can't be loaded, or is not what its version was.
         :raises DatabaseError: when the database does not let us in at the start.
         """
         try:
@@ -178,6 +178,8 @@ class Runner:
             self._heed(self._link.hear())
             self._record_activity(connection)
             self._link.works()
+        except ModelLoadError:
+            raise
         except (JobrunnerError, psycopg.Error) as error:
             self._lose(error)
 
