@@ -81,6 +81,17 @@ class TypedBatch:
         return [Judgement(verdict=item.text, score=1) for item in items]
 
 
+class Renamed(BaseModel):
+    full_name: Annotated[str, Field(alias="fullName")]
+
+
+class Aliased:
+    """Its fields have other names outside."""
+
+    def predict(self, item: Review) -> Renamed:
+        return Renamed(fullName=item.text)
+
+
 class Unreadable:
     """Its hint names a type that is not there."""
 

@@ -194,6 +194,12 @@ def test_an_input_that_is_not_of_the_type_fails_for_good(begin: Begin) -> None:
     assert outcome.failure.message.startswith("the input is not valid: text: ")
 
 
+def test_a_result_has_the_names_that_its_schema_has(begin: Begin) -> None:
+    [outcome] = run(begin("Aliased"), "Ada")
+
+    assert outcome.result == '{"fullName": "Ada"}'
+
+
 def test_a_result_that_is_not_of_the_type_is_not_kept(begin: Begin) -> None:
     [outcome] = run(begin("Typed"), "wrong")
 
