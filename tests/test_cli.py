@@ -154,6 +154,8 @@ def test_the_version_is_that_of_the_package(jobrunner: Command) -> None:
         (["start", "--model", "BAD NAME=mock"], "lower-case letters, digits"),
         (["start", "--detach", "--model", "x\n=mock"], "lower-case letters, digits"),
         (["up", "--model", "BAD NAME=mock"], "lower-case letters, digits"),
+        (["start", "--model", "a=mock", "--model", "a=x:Y"], "each model can be served once"),
+        (["up", "--model", "a=mock", "--model", "a=mock"], "each model can be served once"),
     ],
 )
 def test_wrong_usage_is_one_line_that_leads_to_the_help_and_exit_code_2(
@@ -561,7 +563,7 @@ def test_cleanup_with_a_login_that_may_not_delete_says_what_to_grant(
     [
         ("nowhere.at_all:Model", "there is no module nowhere"),
         ("strange_models:Nobody", "has no attribute 'Nobody'"),
-        ("nothing", "neither one of mock nor module:Class"),
+        ("nothing", "neither one of mock nor what an installed package offers, nor module:Class"),
     ],
 )
 @pytest.mark.process
