@@ -7,7 +7,6 @@ in the outbox, workers go on, and each turn tries again.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -111,8 +110,8 @@ class Runner:
                 self._turn()
             self._leave()
         except ModelLoadError:
-            with suppress(JobrunnerError, psycopg.Error):
-                heartbeat.sign_off(self._link.open(), self.id)
+            # Of another model there may be jobs in hand.
+            self._leave()
             raise
         finally:
             self._crew.end()

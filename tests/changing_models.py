@@ -3,6 +3,8 @@ that say who they are.
 """
 
 import os
+from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -50,3 +52,15 @@ class WhoAmI:
 
 class WhoElse(WhoAmI):
     version = "8"
+
+
+class Late:
+    """Can not be loaded, which shows late: once the file is there."""
+
+    def setup(self) -> None:
+        while not Path(os.environ["MARKER"]).exists():
+            Event().wait(0.01)
+        raise OSError("the weights are missing")
+
+    def predict(self, item: Any) -> Any:
+        return item

@@ -91,6 +91,25 @@ def test_a_model_whose_worker_starts_no_more_does_not_stop_the_other(
     assert jobs.db.execute(ready).fetchall() == [("fragile", 0), ("steady", 1)]
 
 
+def test_a_model_that_can_not_be_loaded_ends_the_runner_which_hands_back_the_jobs_of_the_other(
+    services: System, jobs: Jobs, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    late = "--model", "late=changing_models:Late", "--model", "told=strange_models:Told"
+    runner = services.runner("--workers", "1", *late, MARKER=marker, TOLD_TIMEOUT_SECONDS=60)
+    job_id = jobs.add("sleep 60", model="told")
+    jobs.wait(job_id, "processing")
+
+    marker.touch()
+
+    assert runner.wait() == 1
+    said = "Error: the model late could not be loaded: OSError: the weights are missing"
+    assert runner.log.splitlines()[-1] == said
+    row = jobs.get(job_id)
+    assert (row["status"], row["attempt"], row["errors"]) == ("pending", 0, [])
+    assert jobs.db.execute("select from runner").rowcount == 0
+
+
 def test_a_model_that_an_installed_package_offers_is_found(
     offer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
