@@ -128,6 +128,15 @@ class Unwell:
         return not SIGNS.exists()
 
 
+class Renewed:
+    """Has been changed once there is a sign."""
+
+    version = "2" if SIGNS.exists() else "1"
+
+    def predict(self, item: Any) -> Any:
+        os._exit(3)
+
+
 class Tidy:
     """Leaves a sign when it may clean up."""
 

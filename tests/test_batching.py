@@ -240,6 +240,25 @@ def test_a_model_that_is_not_well_is_replaced(
     assert after["pid"] != before["pid"]
 
 
+def test_a_worker_whose_model_was_changed_meanwhile_is_not_taken_in(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs = tmp_path / "changed"
+    monkeypatch.setenv("SIGNS", str(signs))
+    workers = begin("Renewed")
+    signs.touch()
+
+    run(workers, "one")
+    settle(workers, lambda: workers.trouble is not None)
+
+    assert workers.ready == 0
+    assert "the model is not what it was" in str(workers.trouble)
+    signs.unlink()
+    settle(workers, lambda: workers.ready == 1)
+    assert workers.card
+    assert workers.card["version"] == "1"
+
+
 def test_a_model_warms_up_and_cleans_up(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
