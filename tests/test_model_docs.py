@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from helpers import Jobs, wait_for
+from jobrunner import contract, worker, worker_handle
 from jobrunner.cli import main
 from jobrunner.contract import Served
 from jobrunner.models import load
+from jobrunner.outcome import MAX_BATCH_SIZE
 from jobrunner.worker import set_up
 from processes import Web, system
 
@@ -53,6 +55,23 @@ def ask(served: Served, text: bytes) -> Any:
 def commands(document: str) -> list[list[str]]:
     lines = re.findall(r"^jobrunner (.*)$", document, re.MULTILINE)
     return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"| `max_batch_size` | 1 | inputs with one call, at most: 1 to {MAX_BATCH_SIZE};",
+        f"for others to go with it: 0 to {contract.MAX_WAIT_MS:,} |",
+        f"1 to {contract.MAX_VERSION} printable characters",
+        f"of at most {contract.MAX_SCHEMA_BYTES:,} bytes",
+        f"| `timeout_seconds` | {contract.TIMEOUT_SECONDS:g} |",
+        f"{worker_handle.SETUP_SECONDS:g} s for both",
+        f"is asked every {worker.HEALTH_SECONDS:g} s",
+        f"`JOBRUNNER_WORKER_MAX_JOBS`: {worker_handle.TEARDOWN_SECONDS:g} s.",
+    ],
+)
+def test_the_limits_of_the_guide_are_those_of_the_code(said: str) -> None:
+    assert said in GUIDE
 
 
 @pytest.mark.parametrize(
