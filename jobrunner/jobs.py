@@ -32,7 +32,7 @@ SHOW = """
     select
         id, model, status, priority, attempt, max_attempts, run_at, claimed_by,
         created_at, started_at, finished_at, input, result, error, errors, batch_id, retry_of,
-        client_id, traceparent
+        client_id, traceparent, model_version, batch_size, inference_seconds
     from job
     where id = %(id)s
 """

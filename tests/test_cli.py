@@ -438,6 +438,7 @@ def test_show_has_the_whole_job(jobs: Jobs, jobrunner: Command) -> None:
     assert said["input"] == {"text": "schön ☃"}
     assert said["result"] == {"sentiment": "positive", "confidence": 0.95}
     assert said["errors"] == []
+    assert "model_version" in said
     assert lines.keys() == said.keys()
     assert lines["input"] == '{"text": "schön ☃"}'
 
