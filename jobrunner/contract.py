@@ -125,7 +125,9 @@ class Served:
         if self._output is None:
             return result
         try:
-            return self._output.dump_python(self._output.validate_python(result), mode="json")
+            value = self._output.validate_python(result)
+            # By alias, as the schema has it.
+            return self._output.dump_python(value, mode="json", by_alias=True)
         except ValidationError as error:
             raise InvalidOutput(_said(error)) from None
 

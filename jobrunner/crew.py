@@ -90,7 +90,8 @@ class Crew:
     @property
     def trouble(self) -> str | None:
         """Why there are too few workers just now, if there are."""
-        return "; ".join(each.trouble for each in self._workers if each.trouble) or None
+        said = ((each.spec.name, each.trouble) for each in self._workers if each.trouble)
+        return "; ".join(f"{name}: {reason}" for name, reason in said) or None
 
     def tend(self) -> None:
         """Start the workers that are missing; deal what waits."""

@@ -100,7 +100,7 @@ class Runner:
     def run(self) -> None:
         """Work until asked to stop, or until the queue is empty where it drains.
 
-        :raises ModelLoadError: when the model can't be loaded.
+        :raises ModelLoadError: when a model can't be loaded, or is not what its version was.
         :raises DatabaseError: when the database does not let us in at the start.
         """
         try:
@@ -112,6 +112,7 @@ class Runner:
                 self._turn()
             self._leave()
         except ModelLoadError:
+            # Of another model there may be jobs in hand.
             self._leave()
             raise
         finally:

@@ -5,7 +5,6 @@ that nothing is accepted or finished that could not be stored.
 """
 
 import fcntl
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from time import monotonic
 from typing import TextIO
 
 from jobrunner import control, database, embedded, migrations
+from jobrunner.banner import banner
 from jobrunner.child import LOOK_SECONDS, Child
 from jobrunner.errors import AlreadyRunning, JobrunnerError, PortTaken, SettingsError
 from jobrunner.polling import readable
@@ -35,20 +35,6 @@ WEB = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
 CHECK_WEB = ["-c", "import web.gunicorn_config"]
 RUNNER = ["-m", "jobrunner", "start"]
 
-# What a POST that names no model asks for.
-DEFAULT_MODEL = "sentiment"
-
-BANNER = """
-  jobrunner is up. Ctrl-C stops everything.
-
-    API        {base}            the documentation: {base}/docs
-    database   {database}
-    try it     curl -X POST {base}/predict -H "Content-Type: application/json" \\
-                 -d '{{{model}"text": "This product is amazing!"}}'
-    then       curl {base}/jobs/<job_id>
-    look       {command} status, {command} list, {command} psql
-"""
-
 
 def run(settings: Settings, models: Sequence[tuple[str, str]], say: Callable[[str], None]) -> None:
     """Start everything, look after it until a signal comes, stop everything.
@@ -65,7 +51,7 @@ def run(settings: Settings, models: Sequence[tuple[str, str]], say: Callable[[st
             for child in (web, runner):
                 child.start()
             if _await_ready(settings, url, web, runner, signals):
-                say(_banner(settings, [name for name, _ in models]))
+                say(banner(settings, _base(settings), url, [name for name, _ in models]))
             _tend(server, web, runner, signals)
         finally:
             stopped = "web, runner, database" if server else "web, runner"
@@ -234,12 +220,7 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _banner(settings: Settings, models: Sequence[str]) -> str:
+def _base(settings: Settings) -> str:
+    """The address of the web, for a client on this machine."""
     host = _reachable(settings.host)
-    base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    where = "DATABASE_URL" if settings.database_url else database.display(settings.home)
-    called = Path(sys.argv[0])
-    on_path = called.name != "jobrunner" or shutil.which("jobrunner")
-    command = "jobrunner" if on_path else str(called)
-    asked = "" if DEFAULT_MODEL in models else f'"model": "{models[0]}", '
-    return BANNER.format(base=base, database=where, command=command, model=asked)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"

@@ -47,6 +47,9 @@ FRESH_SHARE = 0.1
 # While a batch takes no longer, the next one is there before it is done: to claim and to write
 # takes a few milliseconds, in which the worker would have nothing to do.
 SLOW_BATCH_SECONDS = 0.2
+# What is registered of a model, and so stays as it is for all the life of a runner: its code may
+# have been changed since.
+FIXED = "version", "input_schema", "output_schema"
 # A batch that waits for more goes without them so long after its time: nobody can claim now.
 LATE_SECONDS = 0.02
 
@@ -383,6 +386,8 @@ class Workers:
         if worker.ready:
             raise FrameError("a worker that says twice what its model is")
         card = read_card(message)
+        if self.card and any(card[key] != self.card[key] for key in FIXED):  # type: ignore[literal-required]
+            raise FrameError("the model is not what it was when this runner started: start another")
         worker.welcome(card)
         self.card = card
         self._setup_failures, self.trouble = 0, None

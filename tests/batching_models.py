@@ -87,6 +87,17 @@ class TypedBatch:
         return [Judgement(verdict=item.text, score=1) for item in items]
 
 
+class Renamed(BaseModel):
+    full_name: Annotated[str, Field(alias="fullName")]
+
+
+class Aliased:
+    """Its fields have other names outside."""
+
+    def predict(self, item: Review) -> Renamed:
+        return Renamed(fullName=item.text)
+
+
 class Unreadable:
     """Its hint names a type that is not there."""
 
@@ -121,6 +132,15 @@ class Unwell:
 
     def health(self) -> bool:
         return not SIGNS.exists()
+
+
+class Renewed:
+    """Has been changed once there is a sign."""
+
+    version = "2" if SIGNS.exists() else "1"
+
+    def predict(self, item: Any) -> Any:
+        os._exit(3)
 
 
 class Tidy:

@@ -118,9 +118,12 @@ class Web:
         return self._answer(urllib.request.Request(self.base + path))
 
     def submit(self, text: str) -> tuple[int, Any]:
-        body = json.dumps({"text": text}).encode()
+        return self.post("/predict", {"text": text})
+
+    def post(self, path: str, body: Any) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
-        return self._answer(urllib.request.Request(self.base + "/predict", body, headers))
+        data = json.dumps(body).encode()
+        return self._answer(urllib.request.Request(self.base + path, data, headers))
 
     def _answer(self, request: urllib.request.Request) -> tuple[int, Any]:
         try:

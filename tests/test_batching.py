@@ -194,6 +194,12 @@ def test_an_input_that_is_not_of_the_type_fails_for_good(begin: Begin) -> None:
     assert outcome.failure.message.startswith("the input is not valid: text: ")
 
 
+def test_a_result_has_the_names_that_its_schema_has(begin: Begin) -> None:
+    [outcome] = run(begin("Aliased"), "Ada")
+
+    assert outcome.result == '{"fullName": "Ada"}'
+
+
 def test_a_result_that_is_not_of_the_type_is_not_kept(begin: Begin) -> None:
     [outcome] = run(begin("Typed"), "wrong")
 
@@ -232,6 +238,25 @@ def test_a_model_that_is_not_well_is_replaced(
 
     [after] = results(run(workers, "two"))
     assert after["pid"] != before["pid"]
+
+
+def test_a_worker_whose_model_was_changed_meanwhile_is_not_taken_in(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs = tmp_path / "changed"
+    monkeypatch.setenv("SIGNS", str(signs))
+    workers = begin("Renewed")
+    signs.touch()
+
+    run(workers, "one")
+    settle(workers, lambda: workers.trouble is not None)
+
+    assert workers.ready == 0
+    assert "the model is not what it was" in str(workers.trouble)
+    signs.unlink()
+    settle(workers, lambda: workers.ready == 1)
+    assert workers.card
+    assert workers.card["version"] == "1"
 
 
 def test_a_model_warms_up_and_cleans_up(

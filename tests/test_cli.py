@@ -154,6 +154,8 @@ def test_the_version_is_that_of_the_package(jobrunner: Command) -> None:
         (["start", "--model", "BAD NAME=mock"], "lower-case letters, digits"),
         (["start", "--detach", "--model", "x\n=mock"], "lower-case letters, digits"),
         (["up", "--model", "BAD NAME=mock"], "lower-case letters, digits"),
+        (["start", "--model", "a=mock", "--model", "a=x:Y"], "each model can be served once"),
+        (["up", "--model", "a=mock", "--model", "a=mock"], "each model can be served once"),
     ],
 )
 def test_wrong_usage_is_one_line_that_leads_to_the_help_and_exit_code_2(
@@ -436,6 +438,7 @@ def test_show_has_the_whole_job(jobs: Jobs, jobrunner: Command) -> None:
     assert said["input"] == {"text": "schön ☃"}
     assert said["result"] == {"sentiment": "positive", "confidence": 0.95}
     assert said["errors"] == []
+    assert "model_version" in said
     assert lines.keys() == said.keys()
     assert lines["input"] == '{"text": "schön ☃"}'
 
@@ -561,7 +564,7 @@ def test_cleanup_with_a_login_that_may_not_delete_says_what_to_grant(
     [
         ("nowhere.at_all:Model", "there is no module nowhere"),
         ("strange_models:Nobody", "has no attribute 'Nobody'"),
-        ("nothing", "nor module:Class"),
+        ("nothing", "transformers:PATH nor what an installed package offers, nor module:Class"),
     ],
 )
 @pytest.mark.process

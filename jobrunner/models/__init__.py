@@ -74,7 +74,10 @@ def _make(
     module_name, colon, class_name = address.partition(":")
     if not colon or not module_name or not class_name:
         known = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in WITH_PATH)])
-        raise ModelLoadError(f"{implementation} is neither one of {known} nor module:Class")
+        raise ModelLoadError(
+            f"{implementation} is neither one of {known} nor what an installed package offers,"
+            " nor module:Class"
+        )
     try:
         return getattr(importlib.import_module(module_name), class_name)(**options)
     except ModuleNotFoundError as error:
