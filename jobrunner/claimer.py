@@ -13,6 +13,8 @@ it is followed by a pause that is longer than it.
 
 from time import monotonic
 
+import psycopg
+
 from jobrunner import heartbeat, log, queue
 from jobrunner.activity import Activity
 from jobrunner.jitter import jittered
@@ -21,9 +23,15 @@ from jobrunner.workers import Workers
 
 # After falling asleep, look again: an insert that was in flight did not see us sleep.
 SECOND_LOOK_SECONDS = 0.05
+# How often to look while nobody wakes us up, since another model of the runner is busy.
+UNWOKEN_SECONDS = 0.1
 MAX_CLAIM = 200
-# What is claimed ahead at once is to have no more than this, if it is like what came before.
+# What is claimed ahead at once is to have no more than this, if it is like what came before;
+# and what is started at once, so that its answer comes in time.
 MAX_AHEAD_BYTES = 2_000_000
+MAX_START_BYTES = 16_000_000
+# Inputs are taken for so many times as large after a claim that had no answer.
+CAUTION = 16
 # How often to look from the front in any case.
 FRONT_SECONDS = 1.5
 # The pause after a look is so many times as long; but a job that comes before those that were
@@ -62,11 +70,20 @@ class Seldom:
 
 
 class Sleep:
-    """Whether a runner wants to be woken up at the next insert: for one of its models at least."""
+    """Whether a runner wants to be woken up at the next insert: when all its models are idle.
 
-    def __init__(self) -> None:
+    While one is busy, each insert for that would notify; so the others look often instead.
+    """
+
+    def __init__(self, models: int = 1) -> None:
+        self._models = models
         self._runner = ""
         self._asleep: set[str] = set()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it will be woken up."""
+        return len(self._asleep) == self._models
 
     def begin(self, runner: str) -> None:
         """Begin awake, under that id."""
@@ -77,9 +94,9 @@ class Sleep:
         return model in self._asleep
 
     def set(self, connection: queue.Connection, model: str, asleep: bool) -> None:
-        """Fall asleep for a model, or wake up; the database is told of the first and the last."""
+        """Fall asleep for a model, or wake up; the database is told where all are asleep."""
         now = self._asleep | {model} if asleep else self._asleep - {model}
-        if bool(now) != bool(self._asleep):
+        if (len(now) == self._models) != self.is_sound:
             heartbeat.set_sleeping(connection, self._runner, asleep)
         self._asleep = now
 
@@ -153,7 +170,9 @@ class Claimer:
 
     def _take(self, connection: queue.Connection) -> bool:
         """Claim what the workers have room for; whether there were too few."""
-        idle = min(self._workers.idle, max(MAX_CLAIM, self._workers.batch_size))
+        batch = self._workers.batch_size
+        most = min(max(batch, MAX_CLAIM // batch * batch), 1 + MAX_START_BYTES // self._input_bytes)
+        idle = min(self._workers.idle, most)
         if monotonic() >= self._front_at:
             if not idle:
                 # What is on its last attempt is not claimed ahead: it needs an idle worker.
@@ -200,14 +219,18 @@ class Claimer:
 
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
         """Claim up to so many from the place on and give them to the workers; how many."""
-        jobs = queue.claim(
-            connection,
-            runner=self._runner,
-            model=self._model,
-            slots=slots,
-            ahead=ahead,
-            place=self._place,
-        )
+        try:
+            jobs = queue.claim(
+                connection,
+                runner=self._runner,
+                model=self._model,
+                slots=slots,
+                ahead=ahead,
+                place=self._place,
+            )
+        except psycopg.Error:
+            self._input_bytes = min(self._input_bytes * CAUTION, MAX_START_BYTES)
+            raise
         self._workers.give(jobs, self._hold_until(jobs))
         if jobs:
             self._place = queue.place_of(jobs[-1])
@@ -222,7 +245,9 @@ class Claimer:
         card, lead = self._workers.card, self.clock_lead
         if not card or not card["max_wait_ms"] or lead is None or not jobs:
             return 0.0
-        return min(job.run_at for job in jobs) - lead + card["max_wait_ms"] / 1000
+        seconds = card["max_wait_ms"] / 1000
+        # Not longer, whatever the database's clock does.
+        return min(min(job.run_at for job in jobs) - lead, monotonic()) + seconds
 
     def _count_waits(self, jobs: list[Job]) -> None:
         if self.clock_lead is not None:
@@ -245,6 +270,8 @@ class Claimer:
     def _pause(self, connection: queue.Connection) -> float:
         """Seconds until the next poll, or until a job is due, or a look that had to wait."""
         pause = jittered(self._poll_seconds)
+        if not self._sleep.is_sound:
+            pause = min(pause, UNWOKEN_SECONDS)
         if self._owes_front_look:
             pause = min(pause, self._front_look.rest)
         if not self._due_look.due:

@@ -133,8 +133,9 @@ def start(
         _detach(settings, url, workers, _distinct(models), drain)
         return
     log.set_up()
-    specs = [_spec(settings, model) for model in _distinct(models)]
-    chosen = _runner_settings(settings, url, workers or settings.workers, drain, len(specs))
+    served = _distinct(models)
+    chosen = _runner_settings(settings, url, workers or settings.workers, drain, len(served))
+    specs = [_spec(settings, model, chosen.limits) for model in served]
     with StopSignals() as signals:
         runner.Runner(chosen, specs, signals).run()
 
@@ -514,13 +515,13 @@ def _say_to_a_terminal(line: str) -> None:
         click.echo(f"{line} …", err=True)
 
 
-def _spec(settings: Settings, model: tuple[str, str]) -> ModelSpec:
+def _spec(settings: Settings, model: tuple[str, str], limits: WorkerLimits) -> ModelSpec:
     name, implementation = model
     options: dict[str, Any] = {}
     if implementation == "mock":
         options = {"delay_seconds": settings.mock_delay_seconds}
     elif implementation.startswith(ON_A_DEVICE):
-        options = {"device": settings.device}
+        options = {"device": settings.device, "threads": limits.threads}
     return ModelSpec(name, implementation, options)
 
 

@@ -6,8 +6,10 @@ See ``jobrunner.models`` for what a model may say.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from inspect import signature
 from math import inf
+from operator import or_
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -28,9 +30,12 @@ Tell = Callable[..., None]
 
 
 class InvalidInput(ValueError):
-    """The input is not what the model takes; it never will be."""
+    """The input is not what the model takes. Another version, which may run as well, may take it;
+    what is no JSON object never will be one."""
 
-    retryable = False
+    def __init__(self, message: str, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class InvalidOutput(ValueError):
@@ -96,7 +101,7 @@ class Served:
         except ValidationError as error:
             raise InvalidInput(f"the input is not valid: {_said(error)}") from None
         except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"the input can not be read: {error}") from None
+            raise InvalidInput(f"the input can not be read: {error}", retryable=False) from None
 
     def run(self, items: Sequence[Any], tell: Tell) -> Sequence[Any]:
         """Give a result, or an exception, for each item; more than one only of a batching model.
@@ -133,6 +138,8 @@ class Served:
 
     def _batch_size(self) -> int:
         size = int(_number(self._model, "max_batch_size", 1, MAX_BATCH_SIZE))
+        if size < 1:
+            raise ModelLoadError("max_batch_size should be a whole number")
         if size > 1 and self._predict_batch is None:
             raise ModelLoadError("a max_batch_size over 1 needs a method predict_batch")
         return size
@@ -172,8 +179,7 @@ def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | Non
             f"the type hints of {call.__name__} can not be read: {error}"
         ) from error
     result = hints.pop("return", None)
-    hints.pop("progress", None)
-    item = next(iter(hints.values()), None)
+    item = hints.get(next(iter(signature(call).parameters), ""))
     if many:
         item, result = _element(item), _element(result)
     return _adapter(item), _adapter(result)
@@ -184,10 +190,9 @@ def _element(hint: Any) -> Any:
     arguments = get_args(hint)
     if not arguments:
         return None
-    kept = [each for each in get_args(arguments[0]) if not _is_exception(each)]
-    if kept and len(kept) < len(get_args(arguments[0])):
-        return kept[0] if len(kept) == 1 else None
-    return arguments[0]
+    members = get_args(arguments[0])
+    kept = tuple(each for each in members if not _is_exception(each))
+    return reduce(or_, kept) if kept and len(kept) < len(members) else arguments[0]
 
 
 def _is_exception(hint: Any) -> bool:
@@ -213,11 +218,16 @@ def _schema(adapter: TypeAdapter[Any] | None, what: str) -> Json | None:
         raise ModelLoadError(
             f"the type of the {what} has no JSON Schema: {error.message}"
         ) from error
-    if what == "input" and schema.get("type") != "object" and "$ref" not in schema:
+    if what == "input" and not _is_of_objects(schema):
         raise ModelLoadError("the input should be an object: a pydantic model, say, or a dataclass")
     if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
         raise ModelLoadError(f"the schema of the {what} is larger than {MAX_SCHEMA_BYTES} bytes")
     return schema
+
+
+def _is_of_objects(schema: Json) -> bool:
+    members = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return all(each.get("type") == "object" or "$ref" in each for each in members)
 
 
 def _said(error: ValidationError) -> str:

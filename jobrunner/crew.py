@@ -25,9 +25,10 @@ class Served:
         workers: int,
         limits: WorkerLimits,
         claims: tuple[float, Activity, Sleep],
+        first_slot: int,
     ) -> None:
         self.name = spec.name
-        self.workers = Workers(spec, workers, limits)
+        self.workers = Workers(spec, workers, limits, first_slot)
         self.claimer = Claimer(self.workers, spec.name, *claims)
         self.tally = Tally()
         # Whether the database knows which version this is.
@@ -59,8 +60,11 @@ class Crew:
         poll_seconds: float,
         activity: Activity,
     ) -> None:
-        claims = (poll_seconds, activity, Sleep())
-        self.served = [Served(spec, workers, limits, claims) for spec in specs]
+        claims = (poll_seconds, activity, Sleep(len(specs)))
+        self.served = [
+            Served(spec, workers, limits, claims, first_slot=number * workers)
+            for number, spec in enumerate(specs)
+        ]
 
     @property
     def models(self) -> list[str]:
@@ -141,7 +145,9 @@ class Crew:
         return killed, outcomes
 
     def end(self) -> None:
-        """End all workers."""
+        """End all workers, those of which the model has something to clean up in peace."""
+        for each in self._workers:
+            each.dismiss()
         for each in self._workers:
             each.end()
 
@@ -176,6 +182,7 @@ class Crew:
         """Claim nothing any more."""
         for served in self.served:
             served.claimer.stop()
+            served.workers.hold_no_more()
 
     def set_clock_lead(self, seconds: float) -> None:
         """Say what the database's clock is ahead of our monotonic one."""

@@ -12,9 +12,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from jobrunner.database import first_line
 from jobrunner.errors import ModelLoadError
 
 Connection = psycopg.Connection[Any]
+
+# What a JSON Schema says beside its rules (2020-12, "Meta-Data Annotations").
+ANNOTATIONS = ("title", "description", "examples", "default", "deprecated", "$comment")
 
 REGISTER = """
     with registered as (
@@ -49,10 +53,10 @@ REGISTER_VERSION = """
     on conflict (model, version) do nothing
 """
 
-IS_AS_REGISTERED = """
+READ_SCHEMAS = """
     select
-        input_schema is not distinct from %(input_schema)s::jsonb
-        and output_schema is not distinct from %(output_schema)s::jsonb
+        input_schema,
+        output_schema
     from model_version
     where
         model = %(model)s
@@ -210,9 +214,16 @@ def register_model(connection: Connection, model: str, card: Mapping[str, Any]) 
         "input_schema": _jsonb(card["input_schema"]),
         "output_schema": _jsonb(card["output_schema"]),
     }
-    connection.execute(REGISTER_VERSION, values)
-    [(is_same,)] = connection.execute(IS_AS_REGISTERED, values).fetchall()
-    if not is_same:
+    try:
+        connection.execute(REGISTER_VERSION, values)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise ModelLoadError(
+            f"the database can not keep what the model {model} says of itself: {first_line(error)}"
+        ) from None
+    [registered] = connection.execute(READ_SCHEMAS, values).fetchall()
+    if [*map(rules_of, registered)] != [
+        rules_of(card["input_schema"]), rules_of(card["output_schema"]),
+    ]:  # fmt: skip
         raise ModelLoadError(
             f"the model {model} takes or gives something else than its version"
             f" {card['version']} that is registered: give it a new version"
@@ -277,6 +288,22 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
     """Read the view ``runner_overview``."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(OVERVIEW).fetchall()
+
+
+def rules_of(schema: Any) -> Any:
+    """Give of a JSON Schema what tells values apart: no titles, descriptions or examples."""
+    if not isinstance(schema, dict):
+        return schema
+    named = ("properties", "patternProperties", "$defs", "dependentSchemas")
+    return {
+        key: {name: rules_of(each) for name, each in value.items()}
+        if key in named and isinstance(value, dict)
+        else [rules_of(each) for each in value]
+        if isinstance(value, list)
+        else rules_of(value)
+        for key, value in schema.items()
+        if key not in ANNOTATIONS
+    }
 
 
 def _jsonb(value: object) -> str | None:

@@ -42,6 +42,7 @@ SHOW = """
             job.id = job_progress.job_id
             and job.attempt = job_progress.attempt
             and job.status = 'processing'
+            and job_progress.updated_at >= job.started_at
     where job.id = %(id)s
 """
 
@@ -57,6 +58,7 @@ PROGRESS = """
         on
             job_progress.job_id = job.id
             and job_progress.attempt = job.attempt
+            and job_progress.updated_at >= job.started_at
     where job.status = 'processing'
     order by job.started_at
     limit 50

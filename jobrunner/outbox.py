@@ -5,6 +5,7 @@ somebody else's outcome counts.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from time import monotonic
 
 import psycopg
@@ -111,7 +112,7 @@ class Outbox:
             log.error("outcome_refused", job_id=outcome.job.id, sqlstate=error.sqlstate)
             return
         failure = invalid_output("the database can not store the result")
-        self.add([Outcome(outcome.job, outcome.seconds, failure=failure)])
+        self.add([replace(outcome, result=None, failure=failure)])
 
     def _remove(self, batch: list[Outcome]) -> None:
         done = {id(outcome) for outcome in batch}

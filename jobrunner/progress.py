@@ -44,7 +44,17 @@ TELL = """
         updated_at = clock_timestamp()
 """
 
-FORGET = "delete from job_progress where job_id = any(%(ids)s::uuid[])"
+# Of an attempt that is not ours any more another runner may tell.
+FORGET = """
+    delete from job_progress
+    using jsonb_to_recordset(%(over)s::jsonb) as over (id uuid, attempt smallint)
+    where
+        job_progress.job_id = over.id
+        and job_progress.attempt = over.attempt
+"""
+
+# Left behind by runners that were killed.
+DELETE_OLD = "delete from job_progress where updated_at < now() - interval '1 day'"
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,8 @@ class Board:
 
     def __init__(self) -> None:
         self._new: dict[str, tuple[Job, Progress]] = {}
-        self._told: set[str] = set()
+        # The attempt of each job of which it was told.
+        self._told: dict[str, int] = {}
         self._tell_at = 0.0
 
     @property
@@ -95,9 +106,15 @@ class Board:
             for job, progress in new.values()
             if job.id in held
         ]
-        if over := self._told - held:
-            connection.execute(FORGET, {"ids": "{" + ",".join(over) + "}"})
-            self._told -= over
+        if over := self._told.keys() - held:
+            rows = [{"id": each, "attempt": self._told[each]} for each in over]
+            connection.execute(FORGET, {"over": json.dumps(rows)})
+            self._told = {each: self._told[each] for each in self._told.keys() - over}
         if said:
             connection.execute(TELL, {"said": json.dumps(said)})
-            self._told.update(str(each["id"]) for each in said)
+            self._told.update((job.id, job.attempt) for job, _ in new.values() if job.id in held)
+
+
+def delete_old(connection: Connection) -> None:
+    """Delete what killed runners have left behind."""
+    connection.execute(DELETE_OLD)

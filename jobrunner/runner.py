@@ -13,7 +13,7 @@ from time import monotonic
 
 import psycopg
 
-from jobrunner import activity, heartbeat, janitor, log, migrations, queue
+from jobrunner import activity, heartbeat, janitor, log, migrations, progress, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
 from jobrunner.database import Lost, first_line
@@ -218,6 +218,7 @@ class Runner:
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
+                self._board.tell(connection, [])
                 self._owes_activity = True
                 self._record_activity(connection)
                 log.info("stopped", runner=self.id, completed=self._crew.completed)
@@ -432,6 +433,7 @@ class Runner:
         """Delete a batch; go on soon where it was a full one."""
         heartbeat.delete_lost(connection)
         self._try_to(connection, activity.delete_old, "activity_not_deleted")
+        self._try_to(connection, progress.delete_old, "progress_not_deleted")
         deleted, self._janitor_refused = 0, None
         try:
             deleted = janitor.clean(connection, self._settings.retention)

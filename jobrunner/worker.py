@@ -6,6 +6,7 @@ runner: the kernel sees to it on Linux, a thread elsewhere.
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -52,11 +53,12 @@ class Teller:
 
     def tell(self, fraction: float, word: str = "") -> None:
         """Say how far it is, from 0 to 1; what comes too soon after the last time is left out."""
+        fraction = min(max(float(fraction), 0.0), 1.0)
         with self._lock:
-            if self._job_id is None or perf_counter() < self._told_at + TELL_SECONDS:
+            soon = perf_counter() < self._told_at + TELL_SECONDS
+            if self._job_id is None or soon or math.isnan(fraction):
                 return
             self._told_at = perf_counter()
-            fraction = min(max(float(fraction), 0.0), 1.0)
             said = {"fraction": fraction, "word": _clean(str(word))[:MAX_WORD]}
             payload = frames.ENCODER.encode(said).encode()
             self._pipe.sendall(frames.frame(self._job_id + frames.PROGRESS + payload))
@@ -119,11 +121,14 @@ def set_up(implementation: str, options: dict[str, Any]) -> Served:
 
 def batches(exit: Exit, model: Served, pipe: socket.socket) -> Iterator[list[tuple[bytes, bytes]]]:
     """Give one batch after the other until the runner is gone; look after the model meanwhile."""
+    ask_at = perf_counter() + HEALTH_SECONDS
     while True:
-        try:
-            batch = exit.take(HEALTH_SECONDS if model.health else None)
-        except TimeoutError:
+        if model.health and perf_counter() >= ask_at:
             require_health(model, pipe)
+            ask_at = perf_counter() + HEALTH_SECONDS
+        try:
+            batch = exit.take(max(0.001, ask_at - perf_counter()) if model.health else None)
+        except TimeoutError:
             continue
         if batch is None:
             return
@@ -152,8 +157,9 @@ def answers(
     for job_id, text in batch:
         try:
             tasks.append(Task(job_id, model.read(text)))
-        except InvalidInput as error:
-            said.append(_frame(job_id, _head(started, 1), _error("invalid_input", error)))
+        except BaseException as error:
+            code = "invalid_input" if isinstance(error, InvalidInput) else "model_error"
+            said.append(_frame(job_id, _head(started, 1), _error(code, error)))
     teller.begin(batch[0][0])
     try:
         results = model.run([task.item for task in tasks], teller.tell) if tasks else []
@@ -216,10 +222,9 @@ def _code_of(error: BaseException) -> str:
 
 
 def _error(code: str, what: BaseException | str) -> bytes:
+    retryable = isinstance(what, str) or _is_retryable(what)
     if isinstance(what, InvalidInput | InvalidOutput):
-        what, retryable = str(what), code != "invalid_input"
-    else:
-        retryable = isinstance(what, str) or _is_retryable(what)
+        what = str(what)
     message = what if isinstance(what, str) else describe(what)
     error = {"code": code, "message": _clean(message), "retryable": retryable}
     return b',"error":' + frames.ENCODER.encode(error).encode() + b"}"

@@ -26,6 +26,8 @@ from jobrunner.settings import worker_environment
 
 SETUP_SECONDS = 600.0
 SEND_SECONDS = 5.0
+# What is read of what a dead worker, or who has its pipe, has said.
+LAST_WORDS_SECONDS = 1.0
 # What a model may take to clean up.
 TEARDOWN_SECONDS = 5.0
 # Room in a frame for what stands around a result.
@@ -63,7 +65,7 @@ class ModelCard(TypedDict):
     version: Annotated[str, Field(min_length=1, max_length=100)]
     timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     max_batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
-    max_wait_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    max_wait_ms: Annotated[float, Field(ge=0, le=60_000)]
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
     has_teardown: bool
@@ -104,8 +106,8 @@ class Worker:
         # False once it has said what makes no sense: what else it says is not listened to.
         self.trusted = True
         self.jobs: deque[Job] = deque()
-        # What was said of jobs and has not been looked at.
-        self.progress: list[tuple[Job, Progress]] = []
+        # What was said last of the call that it is on, and has not been looked at.
+        self.progress: Progress | None = None
         # Ids of those that nobody wants the result of any more.
         self.unwanted: set[str] = set()
         # How many jobs are left of each batch that it was given.
@@ -174,13 +176,13 @@ class Worker:
     def welcome(self, card: ModelCard) -> None:
         """Take it in: it has loaded the model.
 
-        :raises FrameError: when what it says of results is no JSON Schema.
+        :raises FrameError: when what it says of inputs or results is no JSON Schema.
         """
-        if schema := card["output_schema"]:
-            try:
-                self._output = Output(schema)
-            except ValueError:
-                raise FrameError("a model whose output has no valid schema") from None
+        try:
+            for schema in (card["input_schema"], card["output_schema"]):
+                self._output = Output(schema) if schema else None
+        except ValueError:
+            raise FrameError("a model whose input or output has no valid JSON Schema") from None
         self.card = card
 
     def give(self, batch: Sequence[Job]) -> bool:
@@ -239,6 +241,7 @@ class Worker:
             return None
         self._since = monotonic()
         self.jobs.remove(job)
+        self.progress = None
         self.done += 1
         self._batches[0] -= 1
         if not self._batches[0]:
@@ -254,21 +257,29 @@ class Worker:
     def _take_note(self, said: bytes) -> None:
         """Take what it says of the call that it is on, before that is done."""
         if said == frames.SINGLY:
+            # Said twice, it would put its deadline off.
+            if self._singly or self._batches[0] < 2:
+                raise FrameError("a worker that runs one by one what is one already")
             self._since, self._singly = monotonic(), True
             return
         try:
             progress = PROGRESS.validate_json(said.removeprefix(frames.PROGRESS))
         except ValidationError:
             raise FrameError("a worker that talks of its jobs in no known way") from None
-        found = Progress(progress["fraction"], clean(progress["word"]))
-        self.progress += [(job, found) for job in self.current]
+        self.progress = Progress(progress["fraction"], clean(progress["word"]))
 
-    def dismiss(self) -> None:
-        """Let it end in peace, where its model has something to clean up; then kill it."""
-        if self.card and self.card["has_teardown"] and not self.jobs:
-            self._inbox.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(TEARDOWN_SECONDS)
+    def dismiss(self) -> bool:
+        """Let it end in peace; False where there is no reason to wait for that."""
+        if not self.card or not self.card["has_teardown"] or self.jobs:
+            return False
+        self._inbox.close()
+        self._since = monotonic()
+        return True
+
+    def bury(self, deadline: float = 0.0) -> None:
+        """End it, if it has not ended by then, by the monotonic clock."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - monotonic()))
         self._kill()
         self._close()
 
@@ -279,7 +290,8 @@ class Worker:
         self.pipe.setblocking(False)
         outcomes: list[Outcome] = []
         with suppress(EOFError, FrameError):
-            while self.trusted:
+            until = monotonic() + LAST_WORDS_SECONDS
+            while self.trusted and monotonic() < until:
                 # One by one: nonsense after a good reply must not undo that.
                 for message in self.hear():
                     if outcome := self.take_outcome(message):

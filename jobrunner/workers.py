@@ -28,6 +28,7 @@ from jobrunner.polling import readable
 from jobrunner.progress import Progress
 from jobrunner.worker_handle import (
     SETUP_SECONDS,
+    TEARDOWN_SECONDS,
     ModelCard,
     ModelSpec,
     Worker,
@@ -63,15 +64,20 @@ class Waitable(Protocol):
 class Workers:
     """The workers of one model, as many as asked for."""
 
-    def __init__(self, spec: ModelSpec, count: int, limits: WorkerLimits) -> None:
+    def __init__(
+        self, spec: ModelSpec, count: int, limits: WorkerLimits, first_slot: int = 0
+    ) -> None:
         self.spec = spec
         self.count = count
         self.lost = 0
         # Why there are too few of them just now; None where nothing is wrong.
         self.trouble: str | None = None
         self._limits = limits
+        self._first_slot = first_slot
         self._workers: list[Worker] = []
-        # What the first worker that was ready has said of the model.
+        # Who has been let go, and is waited for.
+        self._leaving: list[Worker] = []
+        # What the first worker that was ready has said of the model; all others say the same.
         self.card: ModelCard | None = None
         self._hold_until = 0.0
         self._waiting: deque[Job] = deque()
@@ -107,6 +113,8 @@ class Workers:
         times = [worker.deadline for worker in self._workers if worker.deadline is not None]
         if len(self._workers) < self.count:
             times.append(self._restart_at)
+        if self.hold_until + LATE_SECONDS > monotonic():
+            times.append(self.hold_until + LATE_SECONDS)
         return min(times, default=inf) - monotonic()
 
     @property
@@ -165,6 +173,11 @@ class Workers:
         self._waiting.extend(jobs)
         self._deal()
 
+    def hold_no_more(self) -> None:
+        """Let a batch wait for more jobs no longer: there will be none."""
+        self._hold_until = 0.0
+        self._deal()
+
     def collect(self, heard: Collection[int]) -> list[Outcome]:
         """Take what has been finished, failed or overrun, and end who is to be replaced.
 
@@ -195,9 +208,9 @@ class Workers:
         """Give what models have said of their jobs since the last time."""
         said: list[tuple[Job, Progress]] = []
         for worker in self._workers:
-            if worker.progress:
-                said += worker.progress
-                worker.progress = []
+            if progress := worker.progress:
+                said += [(job, progress) for job in worker.current]
+                worker.progress = None
         return said
 
     def surplus(self) -> list[Job]:
@@ -208,7 +221,7 @@ class Workers:
         """
         wanted = sum(self._depth(worker) for worker in self._workers)
         if monotonic() >= self._restart_at:
-            wanted += (self.count - len(self._workers)) * self._usual_depth()
+            wanted += (self.count - len(self._workers)) * (self.batch_size + self._usual_ahead())
         over = self._in_hand - wanted
         if over <= 0:
             return []
@@ -229,23 +242,33 @@ class Workers:
         for worker in list(self._workers):
             self._listen(worker, outcomes)
             current = worker.current
-            if ids is not None and any(job.id not in ids for job in current):
+            wanted = [job for job in current if job.id not in worker.unwanted]
+            if ids is not None and any(job.id not in ids for job in wanted):
                 # Others in its batch go on; what is not wanted any more is not waited for.
                 killed += worker.forget(ids)
-            elif current:
+            elif current and (ids is None or wanted):
                 outcomes += self._end(worker)
-                wanted = [job for job in worker.jobs if ids is None or job.id in ids]
-                killed += [job for job in wanted if job.id not in worker.unwanted]
+                taken = [job for job in worker.jobs if ids is None or job.id in ids]
+                killed += [job for job in taken if job.id not in worker.unwanted]
                 # It had gone on to the next ones meanwhile: they are begun again.
-                self._put_back(worker, [job for job in worker.jobs if job not in wanted])
+                self._put_back(worker, [job for job in worker.jobs if job not in taken])
         return killed, outcomes
 
     def end(self) -> None:
-        """End them all."""
+        """End them all; who was dismissed may clean up for a while."""
+        deadline = monotonic() + TEARDOWN_SECONDS
+        for worker in self._leaving:
+            worker.bury(deadline)
         for worker in self._workers:
-            worker.dismiss()
+            worker.bury()
         self._workers.clear()
+        self._leaving.clear()
         self._waiting.clear()
+
+    def dismiss(self) -> None:
+        """Let those go that have something to clean up, and nothing else to do."""
+        self._leaving += [worker for worker in self._workers if worker.dismiss()]
+        self._workers = [worker for worker in self._workers if worker not in self._leaving]
 
     # Jobs
 
@@ -256,20 +279,23 @@ class Workers:
     def _depth(self, worker: Worker) -> int:
         """How many jobs a worker should have, with those that it is on."""
         slow = worker.jobs and worker.seconds > SLOW_SECONDS
-        depth = self.batch_size if slow else self._usual_depth()
+        # A call that is under way takes nobody else in.
+        depth = len(worker.current) if worker.jobs else self.batch_size
+        depth += 0 if slow else self._usual_ahead()
         if self._limits.max_jobs is None:
             return depth
         left = self._limits.max_jobs - worker.done
         return min(depth, max(left, self.batch_size)) if left > 0 else 0
 
-    def _usual_depth(self) -> int:
+    def _usual_ahead(self) -> int:
+        """How many jobs a worker should have after those that it is on."""
         if self._job_seconds is None:
-            return self.batch_size
+            return 0
         batch_seconds = max(self._job_seconds, 1e-6) * self.batch_size
         batches = min(max(1, MAX_AHEAD // self.batch_size), int(AHEAD_SECONDS / batch_seconds))
         if self.batch_size > 1 and batch_seconds < SLOW_BATCH_SECONDS:
             batches = max(1, batches)
-        return self.batch_size * (1 + batches)
+        return self.batch_size * batches
 
     def _deal(self, late: float = 0.0) -> None:
         """Give what waits to those that have least, and what is ahead to those with nothing.
@@ -341,15 +367,20 @@ class Workers:
 
     def _free_slot(self) -> int:
         taken = {worker.slot for worker in self._workers}
-        return next(slot for slot in count() if slot not in taken)
+        return next(slot for slot in count(self._first_slot) if slot not in taken)
 
     def _retire(self) -> None:
-        """Let those go that have done as much as one may."""
+        """Let those go that have done as much as one may, and bury who is gone."""
         for worker in list(self._workers):
             if not worker.jobs and self._limits.max_jobs and worker.done >= self._limits.max_jobs:
                 log.info("worker_retired", model=self.spec.name, pid=worker.pid, jobs=worker.done)
-                worker.dismiss()
                 self._workers.remove(worker)
+                worker.dismiss()
+                self._leaving.append(worker)
+        for worker in list(self._leaving):
+            if worker.died or worker.seconds > TEARDOWN_SECONDS:
+                worker.bury()
+                self._leaving.remove(worker)
 
     def _take(self, worker: Worker, outcomes: list[Outcome]) -> None:
         """Add what it has said, one by one: nonsense after a good reply must not undo that."""

@@ -106,7 +106,30 @@ where
 
 comment on view model_crew is 'One row a live runner and model that it serves: its workers and how fast they are.';
 
-grant select on model_crew to job_web, job_runner, job_janitor;
+-- Inputs are checked against the newest version that runs (who is asked to stop claims nothing
+-- any more) or, while none does, the newest of all.
+create view serving_version as
+select distinct on (model_version.model)
+    model_version.model,
+    model_version.version,
+    model_version.input_schema,
+    model_version.output_schema,
+    model_version.max_batch_size
+from model_version
+left join model_crew
+    on
+        model_version.model = model_crew.model
+        and model_version.version = model_crew.version
+        and not model_crew.stopping
+order by
+    model_version.model asc,
+    model_crew.runner is not null desc,
+    model_version.registered_at desc;
+
+comment on view serving_version is
+    'Of each model the version that inputs are checked against: the newest that runs, or else of all.';
+
+grant select on model_crew, serving_version to job_web, job_runner, job_janitor;
 
 create or replace view queue_health as
 select

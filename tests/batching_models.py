@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 SIGNS = Path(os.environ.get("SIGNS", "/nonexistent"))
 
@@ -43,6 +43,10 @@ class Patient(Counting):
     """Waits for others to come."""
 
     max_wait_ms = 300
+
+
+class Large(Counting):
+    max_batch_size = 32
 
 
 class Endless(Counting):
@@ -107,6 +111,45 @@ class Unreadable:
 
 class TakesAText:
     def predict(self, item: str) -> str:
+        return item
+
+
+class Refusing(BaseModel):
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def look(cls, text: str) -> str:
+        if text == "bad":
+            raise KeyError(text)
+        return text
+
+
+class Fussy:
+    """Its type raises what no type should."""
+
+    def predict(self, item: Refusing) -> Any:
+        return {}
+
+
+class WithOptions:
+    def predict(self, item, top_k: int = 3) -> Any:  # type: ignore[no-untyped-def]
+        return {}
+
+
+class Short(BaseModel):
+    text: Annotated[str, Field(max_length=4)]
+
+
+class Either:
+    def predict(self, item: Short | Review) -> dict[str, Any]:
+        return {"took": type(item).__name__}
+
+
+class Half:
+    max_batch_size = 0.5
+
+    def predict(self, item: Any) -> Any:
         return item
 
 

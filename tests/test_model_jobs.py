@@ -119,6 +119,42 @@ def test_what_no_row_can_hold_is_refused(
     assert jobs.count() == 0
 
 
+def test_numbers_that_postgresql_writes_at_length_are_refused(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    register(jobs, schema=None)
+
+    response = client.post(URL, json={"input": {"l": [1e308] * 10_000}})
+
+    assert faults(response) == {"/input": "should not have so many large numbers"}
+
+
+def test_of_a_large_input_the_first_fault_is_told(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+
+    response = client.post(URL, json={"input": {"width": 1, "names": [0] * 50_000}})
+
+    assert len(faults(response)) == 1
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "file:///etc/hostname", "other"])
+def test_nothing_is_fetched_for_a_schema(client: FlaskClient, jobs: Jobs, address: str) -> None:
+    register(jobs, schema={"type": "object", "properties": {"a": {"$ref": address}}})
+
+    # It is no schema that can be checked by; a runner would not have registered it.
+    assert client.post(URL, json={"input": {"a": 1}}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "object", "$defs": []}, {"properties": {"a": {"pattern": "\\Aab\\Z"}}}]
+)
+def test_an_odd_schema_breaks_nothing(client: FlaskClient, jobs: Jobs, schema: Json) -> None:
+    register(jobs, schema=schema)
+
+    assert client.post(URL, json={"input": {"a": "ab"}}).status_code in (202, 422)
+    assert client.get("/openapi.json").status_code == 200
+
+
 def test_a_model_that_was_never_there_is_not_found(client: FlaskClient, jobs: Jobs) -> None:
     response = client.post("/models/nothing/predict", json={"input": {}})
 
@@ -177,6 +213,17 @@ def test_a_version_keeps_its_schema(jobs: Jobs) -> None:
 
     with pytest.raises(ModelLoadError, match="version 1 that is registered: give it a new version"):
         register(jobs, "1", OTHER)
+
+
+def test_what_is_only_said_of_a_schema_may_change(jobs: Jobs) -> None:
+    register(jobs)
+
+    register(jobs, "1", SCHEMA | {"title": "Resize", "description": "In words."})
+
+
+def test_what_no_row_can_hold_ends_the_runner_with_a_line(jobs: Jobs) -> None:
+    with pytest.raises(ModelLoadError, match="the database can not keep what the model resize"):
+        register(jobs, "1", SCHEMA | {"description": "\0"})
 
 
 def test_models_are_listed_with_what_they_take(client: FlaskClient, jobs: Jobs) -> None:

@@ -106,6 +106,31 @@ def test_what_was_said_of_a_former_attempt_is_not_shown(client: Any, jobs: Jobs)
     assert client.get(address).get_json()["progress"] is None
 
 
+def test_what_was_said_before_the_job_was_started_again_is_not_shown(
+    client: Any, jobs: Jobs
+) -> None:
+    job, board = claimed(jobs), Board()
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+
+    jobs.db.execute("update job_progress set updated_at = updated_at - interval '1 hour'")
+
+    assert client.get(f"/jobs/{job.id}").get_json()["progress"] is None
+
+
+def test_what_a_killed_runner_left_behind_is_deleted_after_a_day(jobs: Jobs) -> None:
+    job, board = claimed(jobs), Board()
+    board.note([(job, HALF)])
+    board.tell(jobs.db, [job])
+    progress.delete_old(jobs.db)
+    assert len(told(jobs)) == 1
+
+    jobs.db.execute("update job_progress set updated_at = updated_at - interval '25 hours'")
+    progress.delete_old(jobs.db)
+
+    assert told(jobs) == []
+
+
 def test_progress_changes_the_etag(client: Any, jobs: Jobs) -> None:
     job, board = claimed(jobs), Board()
     before = client.get(f"/jobs/{job.id}").headers["ETag"]

@@ -22,7 +22,7 @@ RUNNER = "here-1-abcd"
 ROLES = ["job_web", "job_runner", "job_janitor"]
 VIEWS = [
     "queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder",
-    "model_crew",
+    "model_crew", "serving_version",
 ]  # fmt: skip
 
 

@@ -48,9 +48,10 @@ def test_each_worker_sees_one_device_in_turn(begin: Begin) -> None:
 
     found = {each["pid"]: each["CUDA_VISIBLE_DEVICES"] for each in seen(ask(workers, *["x"] * 60))}
 
-    in_order = [found[pid] for pid in workers.pids if pid in found]
-    assert set(in_order) <= {"4", "7"}
-    assert [worker.slot for worker in workers._workers] == [0, 1, 2]
+    # Whoever was quick enough to get some of them.
+    devices = dict(zip(workers.pids, ("4", "7", "4"), strict=True))
+    assert found == {pid: devices[pid] for pid in found}
+    assert len(found) > 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="bounded by Linux only")

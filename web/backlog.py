@@ -36,24 +36,16 @@ COUNT_PENDING = """
     group by model
 """
 
-# A runner that is asked to stop claims nothing any more. Inputs are checked against the newest
-# version that runs, or, while none does, the newest of all.
+# A runner that is asked to stop claims nothing any more.
 READ_CREWS = """
     select
         model.name,
         coalesce(crew.workers, 0)::integer,
         crew.seconds,
         crew.batch_size,
-        (
-            select model_version.version
-            from model_version
-            where model_version.model = model.name
-            order by
-                model_version.version = any(crew.versions) desc nulls last,
-                model_version.registered_at desc
-            limit 1
-        )
+        serving_version.version
     from model
+    left join serving_version on model.name = serving_version.model
     left join (
         select
             model,
@@ -65,8 +57,7 @@ READ_CREWS = """
             (
                 sum(workers * batch_size)
                 / sum(workers) filter (where batch_size is not null)
-            )::float8 as batch_size,
-            array_agg(version) as versions
+            )::float8 as batch_size
         from model_crew
         where not stopping
         group by model

@@ -49,26 +49,12 @@ START = """SwaggerUIBundle({
 """
 
 
-# Of each model the version that inputs are checked against: see backlog.py.
 READ_SCHEMAS = """
-    select distinct on (model_version.model)
-        model_version.model,
-        model_version.input_schema
-    from model_version
-    left join (
-        select
-            model,
-            array_agg(version) as versions
-        from model_crew
-        where not stopping
-        group by model
-    ) as crew
-        on model_version.model = crew.model
-    where model_version.input_schema is not null
-    order by
-        model_version.model,
-        model_version.version = any(crew.versions) desc nulls last,
-        model_version.registered_at desc
+    select
+        model,
+        input_schema
+    from serving_version
+    where input_schema is not null
 """
 
 

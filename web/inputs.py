@@ -5,18 +5,24 @@ A version's schema never changes, so each process reads it once.
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
-from flask import current_app
+from flask import current_app, request
 from jsonschema_rs import Draft202012Validator, ValidationError
 
-from web import backlog
+from web import backlog, logs
 from web.database import Database
+from web.json_body import MAX_BYTES
 from web.problems import Faults, Invalid
 from web.validation import pointer_to
 
 MAX_DEPTH = 100
 MAX_FAULTS = 100
+# Of the numbers of an input, in all.
+MAX_ZEROS = 1_000_000
+# All that is wrong with a larger body is not told.
+SMALL_BYTES = 20_000
 
 READ_SCHEMA = """
     select input_schema
@@ -80,38 +86,69 @@ class Inputs:
             with self._database.connection() as connection:
                 values = {"model": model, "version": version}
                 row = connection.execute(READ_SCHEMA, values).fetchone()
-            schema = row[0] if row else None
-            self._validators[model, version] = schema and Draft202012Validator(schema)
+            self._validators[model, version] = _compiled(model, row[0] if row else None)
         return self._validators[model, version]
 
 
+def refuse_address(address: str) -> Any:
+    """Fetch no part of a schema from elsewhere, whatever it names.
+
+    :raises ValueError: always.
+    """
+    raise ValueError(f"a schema that is not whole: it names {address[:100]}")
+
+
+def _compiled(model: str, schema: Schema | None) -> Draft202012Validator | None:
+    """Read a schema; one that is none, which a runner does not register, checks nothing."""
+    if schema is None:
+        return None
+    try:
+        return Draft202012Validator(schema, retriever=refuse_address)
+    except ValueError:
+        logs.error("schema_refused", model=model)
+        return None
+
+
 def require_storable(place: Place, value: object) -> None:
-    """Make sure that PostgreSQL can hold a value of JSON.
+    """Make sure that PostgreSQL can hold a value of JSON, and write it as short as it came.
 
     :raises Invalid: naming what it can not.
     """
-    faults = [fault for _, fault in zip(range(MAX_FAULTS), _unstorable(place, value), strict=False)]
+    faults = list(islice(_unstorable(place, value), MAX_FAULTS))
     if faults:
         raise Invalid(faults)
 
 
 def _unstorable(place: Place, value: object) -> Iterator[dict[str, str]]:
-    left: list[tuple[Place, object]] = [(place, value)]
+    left: list[tuple[Place, dict[str, Any] | list[Any]]] = []
+    zeros = 0.0
+    if isinstance(value, dict | list):
+        left.append((place, value))
     while left:
-        place, value = left.pop()
-        if isinstance(value, dict | list) and len(place) > MAX_DEPTH:
+        place, container = left.pop()
+        if len(place) > MAX_DEPTH:
             yield {"pointer": pointer_to(place[:1]), "detail": "should not be nested so deeply"}
-        elif isinstance(value, dict):
-            for name, member in value.items():
-                left += [((*place, name), member)]
+            continue
+        members: Iterable[tuple[str | int, Any]] = enumerate(container)
+        if isinstance(container, dict):
+            members = container.items()
+            for name in container:
                 if detail := _wrong_text(name):
                     yield {"pointer": pointer_to(place), "detail": f"has a name that {detail}"}
-        elif isinstance(value, list):
-            left += [((*place, number), member) for number, member in enumerate(value)]
-        elif isinstance(value, str) and (detail := _wrong_text(value)):
-            yield {"pointer": pointer_to(place), "detail": detail}
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield {"pointer": pointer_to(place), "detail": "should not be so large a number"}
+        for place_within, member in members:
+            if isinstance(member, dict | list):
+                left.append(((*place, place_within), member))
+            elif isinstance(member, str) and (detail := _wrong_text(member)):
+                yield {"pointer": pointer_to((*place, place_within)), "detail": detail}
+            elif isinstance(member, float) and member:
+                if not math.isfinite(member):
+                    detail = "should not be so large a number"
+                    yield {"pointer": pointer_to((*place, place_within)), "detail": detail}
+                    continue
+                zeros += abs(math.log10(abs(member)))
+    # PostgreSQL writes 1e308 as a digit and 308 zeros.
+    if zeros > MAX_ZEROS:
+        yield {"pointer": pointer_to(place[:1]), "detail": "should not have so many large numbers"}
 
 
 def _wrong_text(text: str) -> str | None:
@@ -125,12 +162,25 @@ def _wrong_text(text: str) -> str | None:
 
 
 def _faults(validator: Draft202012Validator, given: Input) -> Faults:
-    found: Faults = []
-    for error in validator.iter_errors(given.value):
-        found += _said(error, (*given.place, *error.instance_path))
-        if len(found) >= MAX_FAULTS:
-            break
-    return found
+    """Say what is wrong: all of it, or of a large input the first thing, since all takes long."""
+    if validator.is_valid(given.value):
+        return []
+    errors: Iterable[ValidationError]
+    if (request.content_length or MAX_BYTES) > SMALL_BYTES:
+        errors = _first_error(validator, given.value)
+    else:
+        errors = validator.iter_errors(given.value)
+    return [
+        fault for error in errors for fault in _said(error, (*given.place, *error.instance_path))
+    ]
+
+
+def _first_error(validator: Draft202012Validator, value: object) -> list[ValidationError]:
+    try:
+        validator.validate(value)
+    except ValidationError as error:
+        return [error]
+    return []
 
 
 def _said(error: ValidationError, place: Place) -> Faults:

@@ -157,7 +157,8 @@ def add_model(found: Json, name: str, schema: Json) -> None:
     inner = json.dumps(schema).replace('"#/$defs/', f'"#/components/schemas/{prefix}.')
     taken = json.loads(inner)
     schemas = found["components"]["schemas"]
-    for part, definition in taken.pop("$defs", {}).items():
+    parts = taken.pop("$defs", {})
+    for part, definition in parts.items() if isinstance(parts, dict) else ():
         schemas[f"{prefix}.{part}"] = definition
     submission = schemas["ModelSubmission"]
     schemas[prefix] = taken

@@ -14,7 +14,6 @@ blueprint = Blueprint("overview", __name__)
 
 HEADERS = {"Cache-Control": "no-cache"}
 
-# The version is the one that inputs are checked against: see backlog.py.
 READ_MODELS = """
     select
         health.model,
@@ -25,25 +24,13 @@ READ_MODELS = """
         health.runners,
         health.workers,
         health.jobs_per_second::float8 as jobs_per_second,
-        newest.version,
+        serving.version,
         coalesce(health.versions, '{}') as versions,
-        newest.max_batch_size,
-        newest.input_schema,
-        newest.output_schema
+        serving.max_batch_size,
+        serving.input_schema,
+        serving.output_schema
     from queue_health as health
-    left join lateral (
-        select
-            version,
-            max_batch_size,
-            input_schema,
-            output_schema
-        from model_version
-        where model_version.model = health.model
-        order by
-            version = any(health.versions) desc nulls last,
-            registered_at desc
-        limit 1
-    ) as newest on true
+    left join serving_version as serving on health.model = serving.model
     order by health.model
 """
 

@@ -49,6 +49,7 @@ READ_JOBS = """
             job.id = job_progress.job_id
             and job.attempt = job_progress.attempt
             and job.status = 'processing'
+            and job_progress.updated_at >= job.started_at
     cross join lateral (
         select concat_ws('-', job.xmin, job_progress.xmin) as version
     ) as said

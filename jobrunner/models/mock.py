@@ -45,7 +45,7 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 class MockSentiment:
     """Sleeps, then answers from the words of the text."""
 
-    version = "1"
+    version = "mock-1"
 
     def __init__(self, delay_seconds: float = 5) -> None:
         self.delay_seconds = delay_seconds

@@ -28,9 +28,10 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class OnnxSentiment(BatchModel):
     """Judges by a model of somebody else's; its first output are the logits of the labels."""
 
-    def __init__(self, path: str, device: str = "auto") -> None:
+    def __init__(self, path: str, device: str = "auto", threads: int | None = None) -> None:
         self._folder = Path(path)
         self._device = device
+        self._threads = threads
 
     def setup(self) -> None:
         """Read the folder."""
@@ -79,8 +80,11 @@ class OnnxSentiment(BatchModel):
     def _open_session(self) -> onnxruntime.InferenceSession:
         file = self._folder / "model.onnx"
         providers = _providers(self._device, onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        # It takes no notice of the variables that bound others.
+        options.intra_op_num_threads = self._threads or 0
         try:
-            return onnxruntime.InferenceSession(str(file), providers=providers)
+            return onnxruntime.InferenceSession(str(file), options, providers=providers)
         # Its errors have no class of their own.
         except Exception as error:
             raise ModelLoadError(f"{file} can not be read: {error}") from None

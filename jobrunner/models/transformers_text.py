@@ -25,13 +25,16 @@ WEIGHTS = ("*.safetensors", "*.bin")
 class TransformersSentiment(BatchModel):
     """Judges by a model of somebody else's."""
 
-    def __init__(self, path: str, device: str = "auto") -> None:
+    def __init__(self, path: str, device: str = "auto", threads: int | None = None) -> None:
         self._folder = Path(path)
         self._wanted = device
+        self._threads = threads
 
     def setup(self) -> None:
         """Read the folder."""
         config = folder.config_of(self._folder)
+        if self._threads:
+            torch.set_num_threads(self._threads)
         self._device = torch.device(_device(self._wanted))
         self._max_tokens = folder.max_tokens(config)
         self._tokenizer = self._read(AutoTokenizer)
