@@ -260,6 +260,7 @@ def batchings(bench: Bench) -> None:
     contenders = [OursBatching(ours), *_peers(bench)]
     for _ in range(bench.runs):
         _add_all(bench, batching.drained(ours))
+        _add_all(bench, batching.in_flight(ours))
         for web in contenders:
             with web.running() as port:
                 for measure in (batching.lone, batching.loaded, batching.poisoned):

@@ -19,6 +19,7 @@ WARM_UP = 1_000
 LONE_REQUESTS = 150
 # Long enough for a runner to fall asleep again.
 PAUSE_SECONDS = 0.03
+LOOK_SECONDS = 0.004
 # While an item holds the model for so long, all that are to go together have come.
 HOLD_SECONDS = 0.5
 GOOD = MAX_BATCH_SIZE - 1
@@ -41,6 +42,24 @@ def drained(queue: Batching) -> Iterator[Figure]:
     """Give the figures of a full queue."""
     rate, name = drain.measure(queue, 1), f"{queue.name}, a full queue"
     yield from _rates(name, rate, queue.settings)
+
+
+def in_flight(queue: Batching, clients: int = CLIENTS, jobs: int = REQUESTS) -> Iterator[Figure]:
+    """Give the figures of as many clients where no web takes its share of the processor: one
+    connection submits a job for each that it sees to be finished."""
+    queue.forget()
+    with queue.running(1):
+        queue.fill(clients)
+        submitted, began, counted = clients, 0.0, 0
+        while submitted < WARM_UP + jobs:
+            sleep(LOOK_SECONDS)
+            if finished := clients - queue.left():
+                queue.fill(finished)
+                submitted += finished
+            if not began and submitted >= WARM_UP:
+                began, counted = monotonic(), submitted
+        rate = (submitted - counted) / (monotonic() - began)
+    yield from _rates(f"{queue.name}, no web", rate, f"{clients} in flight; {queue.settings}")
 
 
 def loaded(web: Batcher, port: int) -> Iterator[Figure]:

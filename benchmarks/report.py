@@ -13,6 +13,7 @@ from benchmarks.figures import Figures, Series, ratio, shown
 
 PACKAGES = (
     "psycopg", "pydantic", "flask", "gunicorn", "procrastinate", "pgqueuer", "celery", "fastapi",
+    "litserve", "bentoml",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 OURS = "jobrunner"
