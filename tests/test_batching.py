@@ -11,6 +11,7 @@ import pytest
 from jobrunner import worker
 from jobrunner.errors import ModelLoadError
 from jobrunner.outcome import Outcome
+from jobrunner.polling import readable
 from jobrunner.workers import Workers
 from pools import a_job, code, settle
 from pools import run as run_as
@@ -52,6 +53,33 @@ def test_all_workers_share_what_there_is(begin: Begin) -> None:
     outcomes = run(begin(count=2), *["sleep 0.1"] * 16)
 
     assert sizes(outcomes) == [8] * 16
+
+
+def test_the_next_batch_is_filled_up_shortly_before_the_one_under_way_is_done(
+    begin: Begin,
+) -> None:
+    workers = begin()
+    run(workers, *["sleep 0.015"] * 8)
+
+    workers.give([a_job("sleep 0.015", "counting") for _ in range(11)])
+
+    assert workers.room == 5
+    assert workers.fill_at < monotonic() + 0.2
+
+
+@pytest.mark.parametrize(("others", "left"), [(4, 0), (3, 3)])
+def test_half_a_batch_is_begun_before_outcomes_are_written_and_less_is_filled_up_first(
+    begin: Begin, others: int, left: int
+) -> None:
+    workers = begin()
+    workers.give([a_job("sleep 0.02", "counting") for _ in range(8 + others)])
+    outcomes: list[Outcome] = []
+
+    while len(outcomes) < 8:
+        outcomes += workers.collect(readable(workers.pipes, 1))
+
+    assert len(workers.jobs) == others
+    assert workers.ahead == left
 
 
 def test_an_exception_fails_only_the_item_that_raises_it(begin: Begin) -> None:
