@@ -44,22 +44,22 @@ def drained(queue: Batching) -> Iterator[Figure]:
     yield from _rates(name, rate, queue.settings)
 
 
-def in_flight(queue: Batching, clients: int = CLIENTS, jobs: int = REQUESTS) -> Iterator[Figure]:
+def in_flight(queue: Batching) -> Iterator[Figure]:
     """Give the figures of as many clients where no web takes its share of the processor: one
     connection submits a job for each that it sees to be finished."""
     queue.forget()
     with queue.running(1):
-        queue.fill(clients)
-        submitted, began, counted = clients, 0.0, 0
-        while submitted < WARM_UP + jobs:
+        queue.fill(CLIENTS)
+        submitted, began, counted = CLIENTS, 0.0, 0
+        while submitted < WARM_UP + REQUESTS:
             sleep(LOOK_SECONDS)
-            if finished := clients - queue.left():
+            if finished := CLIENTS - queue.left():
                 queue.fill(finished)
                 submitted += finished
             if not began and submitted >= WARM_UP:
                 began, counted = monotonic(), submitted
         rate = (submitted - counted) / (monotonic() - began)
-    yield from _rates(f"{queue.name}, no web", rate, f"{clients} in flight; {queue.settings}")
+    yield from _rates(f"{queue.name}, no web", rate, f"{CLIENTS} in flight; {queue.settings}")
 
 
 def loaded(web: Batcher, port: int) -> Iterator[Figure]:
@@ -77,11 +77,11 @@ def _rates(name: str, rate: float, settings: str) -> Iterator[Figure]:
     yield f"{RATE}: the share of that", name, "", rate / MOST_ITEMS, settings
 
 
-def lone(web: Batcher, port: int, count: int = LONE_REQUESTS) -> Iterator[Figure]:
+def lone(web: Batcher, port: int) -> Iterator[Figure]:
     """Give the figures of a client that has the service for itself."""
     client = Client(port, web.request("This product is amazing!"))
     with client.socket:
-        seconds = [_ask(web, client) - LONE_SECONDS for _ in range(count)]
+        seconds = [_ask(web, client) - LONE_SECONDS for _ in range(LONE_REQUESTS)]
     cuts = quantiles(seconds, n=100)
     for cut, value in (("p50", cuts[49]), ("p99", cuts[98])):
         yield f"{LONE}, {cut}", web.name, "ms", value * 1000, web.settings
@@ -132,6 +132,8 @@ def _answers(clients: Sequence[Client]) -> list[float]:
         while len(times) < len(clients):
             for key, _ in selector.select():
                 if key.data.receive() is not None:
+                    # Who has nothing more to ask may be closed meanwhile.
+                    selector.unregister(key.data.socket)
                     times[key.data] = monotonic()
     return [times[client] for client in clients]
 
