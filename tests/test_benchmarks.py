@@ -183,6 +183,7 @@ def test_the_page_keeps_its_words_and_takes_the_new_figures(
     figures = Figures()
     figures.add("drain", "jobrunner", "jobs/s", 20_000, "defaults")
     figures.add("drain", "other", "jobs/s", 10_000)
+    figures.add("drain", "broken", "jobs/s", 0)
     if not find_spec("matplotlib"):
         monkeypatch.setattr(report, "_draw", lambda *_: None)
 
@@ -193,9 +194,10 @@ def test_the_page_keeps_its_words_and_takes_the_new_figures(
     assert text.endswith("Words after\n")
     assert "old" not in text
     assert "| other | 10,000 (10,000 – 10,000) | 2 (2 – 2) |" in text
+    assert "| broken | 0 (0 – 0) |  |" in text
     kept = json.loads((tmp_path / "performance.json").read_text())
     assert kept["machine"]["postgresql"] == "18.0"
-    assert [one["values"] for one in kept["series"]] == [[20_000], [10_000]]
+    assert [one["values"] for one in kept["series"]] == [[20_000], [10_000], [0]]
 
 
 def test_workloads_that_were_not_measured_again_stay_in_the_report(
