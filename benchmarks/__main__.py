@@ -18,6 +18,7 @@ from statistics import quantiles
 import psycopg
 
 from benchmarks import (
+    batching,
     bulk,
     crowd,
     drain,
@@ -40,10 +41,19 @@ from benchmarks.queues import Queue
 from benchmarks.queues.celery import Celery
 from benchmarks.queues.graphile import GraphileWorker
 from benchmarks.queues.history import History
-from benchmarks.queues.jobrunner import Aged, Checked, Jobrunner, OneRunner, Unlisted
+from benchmarks.queues.jobrunner import (
+    Aged,
+    Batching,
+    Checked,
+    Jobrunner,
+    OneRunner,
+    Prompt,
+    Unlisted,
+)
 from benchmarks.queues.pgqueuer import PgQueuer
 from benchmarks.queues.procrastinate import Procrastinate
 from benchmarks.queues.thin import Thin
+from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
 
 PROCESSES = 2
 # So many that the 99th percentile is not just the slowest one.
@@ -252,6 +262,36 @@ def _webs(bench: Bench) -> Iterator[webs.Web]:
             yield kind(database.url, broker)
 
 
+def batchings(bench: Bench) -> None:
+    """Batches that are made of what comes: a full queue, many clients, one client, a bad item."""
+    ours, prompt = bench.queue(Batching), bench.queue(Prompt)
+    assert isinstance(ours, Batching)
+    assert isinstance(prompt, Prompt)
+    contenders = [OursBatching(ours), *_peers(bench)]
+    for _ in range(bench.runs):
+        _add_all(bench, batching.drained(ours))
+        _add_all(bench, batching.in_flight(ours))
+        for web in contenders:
+            with web.running() as port:
+                for measure in (batching.lone, batching.loaded, batching.poisoned):
+                    _add_all(bench, measure(web, port))
+        with (at_once := OursBatching(prompt)).running() as port:
+            _add_all(bench, batching.lone(at_once, port))
+
+
+def _peers(bench: Bench) -> Iterator[Batcher]:
+    for kind in PEERS:
+        if missing := kind.missing():
+            print(f"{kind.name} is left out: it needs {missing}", file=sys.stderr)
+        else:
+            yield kind(bench.url)
+
+
+def _add_all(bench: Bench, figures: Iterator[batching.Figure]) -> None:
+    for workload, contender, unit, value, settings in figures:
+        bench.figures.add(workload, contender, unit, value, settings)
+
+
 def ages(bench: Bench) -> None:
     """Whether finished jobs slow down the others."""
     ours, aged, add = bench.ours(), bench.queue(Aged), bench.figures.add
@@ -317,6 +357,7 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "batch": batches,
     "bulk": bulks,
     "wait": waitings,
+    "batching": batchings,
     "waiters": crowds,
     "lists": listings,
     "indexes": indexes,

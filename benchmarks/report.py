@@ -13,6 +13,7 @@ from benchmarks.figures import Figures, Series, ratio, shown
 
 PACKAGES = (
     "psycopg", "pydantic", "flask", "gunicorn", "procrastinate", "pgqueuer", "celery", "fastapi",
+    "litserve", "bentoml",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 OURS = "jobrunner"
@@ -74,7 +75,8 @@ def _table(workload: str, contenders: list[Series]) -> str:
     lines = [f"**{workload}** ({unit}{len(first.values)} runs, {first.measured})", ""]
     lines += ["| | median | jobrunner ÷ it | settings |", "|---|---|---|---|"]
     for series in contenders:
-        against = "" if ours is None or series is ours else _ratio(ours, series)
+        comparable = ours is not None and series is not ours and all(series.values)
+        against = _ratio(ours, series) if ours and comparable else ""
         middle = f"{shown(series.median)} ({series.spread})"
         lines.append(f"| {series.contender} | {middle} | {against} | {series.settings} |")
     return "\n".join(lines)

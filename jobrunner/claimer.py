@@ -41,6 +41,8 @@ PASSED_OVER_SECONDS = 1.9
 LEAST_PAUSE_SECONDS = 1.0
 # There is no pause after a look that is no burden.
 NO_BURDEN_SECONDS = 0.005
+# A look ahead that finds less than this of what there is room for has found few.
+FEW_SHARE = 0.25
 # How long the transaction of a submit may take without its job being passed over at first.
 COMMIT_SECONDS = 60.0
 
@@ -131,6 +133,8 @@ class Claimer:
         # Whether too few were found, and the look from the front has to wait.
         self._owes_front_look = False
         self._ahead_look = Seldom()
+        # Whether the last look ahead found few.
+        self._found_few = False
         self._due_look = Seldom()
         # Of the inputs that were claimed last, on average.
         self._input_bytes = 1
@@ -207,14 +211,17 @@ class Claimer:
 
     def _claim_ahead(self, connection: queue.Connection, room: int) -> int:
         """Claim what is not started at once. Of many jobs on their last attempt, which are not
-        claimed ahead, each such look reads all: so it is seldom where it finds too few."""
+        claimed ahead, each such look reads all: so it is seldom where it finds few, twice in a
+        row, since one may be slow by chance."""
         if not self._ahead_look.due:
             self.look_at = self._ahead_look.not_before
             return room
         began = monotonic()
         found = self._claim(connection, room, ahead=True)
-        if found < room:
+        found_few = found < FEW_SHARE * room
+        if found_few and self._found_few:
             self._ahead_look.began(began)
+        self._found_few = found_few
         return found
 
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
@@ -259,7 +266,7 @@ class Claimer:
         if monotonic() < self._workers.hold_until:
             self.look_at = self._workers.hold_until
         elif not self._workers.idle:
-            self.look_at = monotonic() + SECOND_LOOK_SECONDS
+            self.look_at = min(monotonic() + SECOND_LOOK_SECONDS, self._workers.fill_at)
         elif not self._sleep.holds(self._model):
             self._sleep.set(connection, self._model, True)
             self._take(connection)

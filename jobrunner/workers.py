@@ -51,6 +51,9 @@ SLOW_BATCH_SECONDS = 0.2
 # What is registered of a model, and so stays as it is for all the life of a runner: its code may
 # have been changed since.
 FIXED = "version", "input_schema", "output_schema"
+# So long before a batch should be done, the next one is filled up: as late as may be, so that
+# there are as many as may be, but soon enough for a claim.
+FILL_SECONDS = 0.015
 # A batch that waits for more goes without them so long after its time: nobody can claim now.
 LATE_SECONDS = 0.02
 
@@ -146,11 +149,26 @@ class Workers:
     def room(self) -> int:
         """How many more jobs they want now.
 
-        None while all have enough ahead: a few large claims cost less than many small ones.
+        None while all have enough ahead: a few large claims cost less than many small ones. But
+        where only one batch is ahead, that should be a full one.
         """
         wanted = sum(self._depth(worker) for worker in self._workers if worker.ready)
         room = wanted - self._in_hand
-        return room if self.idle or room * 2 >= wanted else 0
+        some = self.idle or room * 2 >= wanted or self._has_one_batch_ahead
+        return max(0, room) if some else 0
+
+    @property
+    def fill_at(self) -> float:
+        """When the next batch should be filled up, by the monotonic clock, if that is to come."""
+        if not self._has_one_batch_ahead or self._job_seconds is None:
+            return inf
+        lead, now = FILL_SECONDS, monotonic()
+        ends = (
+            now - worker.seconds + self._job_seconds * len(worker.current) - lead
+            for worker in self._workers
+            if worker.jobs
+        )
+        return min((at for at in ends if at > now), default=inf)
 
     def tend(self) -> None:
         """Start those that are missing, unless that has just failed; deal what waits."""
@@ -202,6 +220,10 @@ class Workers:
             except FrameError as error:
                 worker.trusted = False
                 outcomes += self._replace(worker, Failure("invalid_output", str(error)))
+        if outcomes and 2 * len(self._waiting) >= self.batch_size > 1:
+            # Who is done goes on with what there is, if that is no small batch, while its
+            # outcomes are written.
+            self._deal()
         return outcomes
 
     def take_progress(self) -> list[tuple[Job, Progress]]:
@@ -296,6 +318,10 @@ class Workers:
         if self.batch_size > 1 and batch_seconds < SLOW_BATCH_SECONDS:
             batches = max(1, batches)
         return self.batch_size * batches
+
+    @property
+    def _has_one_batch_ahead(self) -> bool:
+        return self.batch_size > 1 and self._usual_ahead() == self.batch_size
 
     def _deal(self, late: float = 0.0) -> None:
         """Give what waits to those that have least, and what is ahead to those with nothing.

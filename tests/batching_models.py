@@ -34,6 +34,7 @@ class Counting:
         if deed == "sleep":
             Event().wait(float(argument))
         if deed == "await":
+            Path(f"{argument}.begun").touch()
             while not Path(argument).exists():
                 Event().wait(0.01)
         return {"text": text, "size": size}

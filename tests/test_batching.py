@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from helpers import wait_for
 from jobrunner import worker
 from jobrunner.errors import ModelLoadError
-from jobrunner.outcome import Outcome
+from jobrunner.outcome import Job, Outcome
+from jobrunner.polling import readable
 from jobrunner.workers import Workers
 from pools import a_job, code, settle
 from pools import run as run_as
@@ -30,6 +32,13 @@ def begin(start: Callable[..., Workers]) -> Begin:
 
 def run(workers: Workers, *texts: str) -> list[Outcome]:
     return run_as(workers, *texts, model="counting")
+
+
+def give(workers: Workers, jobs: list[Job], awaited: Path) -> None:
+    """Give jobs of which one awaits a file, and wait until the model has begun with them."""
+    workers.give(jobs)
+    begun = awaited.with_name(f"{awaited.name}.begun")
+    wait_for(begun.exists, "the model has begun")
 
 
 def results(outcomes: list[Outcome]) -> list[Any]:
@@ -52,6 +61,33 @@ def test_all_workers_share_what_there_is(begin: Begin) -> None:
     outcomes = run(begin(count=2), *["sleep 0.1"] * 16)
 
     assert sizes(outcomes) == [8] * 16
+
+
+def test_the_next_batch_is_filled_up_shortly_before_the_one_under_way_is_done(
+    begin: Begin,
+) -> None:
+    workers = begin()
+    run(workers, *["sleep 0.015"] * 8)
+
+    workers.give([a_job("sleep 0.015", "counting") for _ in range(11)])
+
+    assert workers.room == 5
+    assert workers.fill_at < monotonic() + 0.2
+
+
+@pytest.mark.parametrize(("others", "left"), [(4, 0), (3, 3)])
+def test_half_a_batch_is_begun_before_outcomes_are_written_and_less_is_filled_up_first(
+    begin: Begin, others: int, left: int
+) -> None:
+    workers = begin()
+    workers.give([a_job("sleep 0.02", "counting") for _ in range(8 + others)])
+    outcomes: list[Outcome] = []
+
+    while len(outcomes) < 8:
+        outcomes += workers.collect(readable(workers.pipes, 1))
+
+    assert len(workers.jobs) == others
+    assert workers.ahead == left
 
 
 def test_an_exception_fails_only_the_item_that_raises_it(begin: Begin) -> None:
@@ -103,7 +139,7 @@ def test_a_poisoned_item_among_thirty_two_fails_alone(begin: Begin) -> None:
 def test_a_cancelled_job_does_not_end_its_neighbours(begin: Begin, tmp_path: Path) -> None:
     workers = begin()
     jobs = [a_job(text, "counting") for text in (f"await {tmp_path}/go", "one", "two")]
-    workers.give(jobs)
+    give(workers, jobs, tmp_path / "go")
 
     killed, outcomes = workers.kill_jobs({jobs[1].id})
     again, _ = workers.kill_jobs({jobs[1].id})
@@ -117,10 +153,12 @@ def test_a_cancelled_job_does_not_end_its_neighbours(begin: Begin, tmp_path: Pat
     assert workers.lost == 0
 
 
-def test_a_batch_whose_jobs_are_cancelled_one_after_the_other_is_ended(begin: Begin) -> None:
+def test_a_batch_whose_jobs_are_cancelled_one_after_the_other_is_ended(
+    begin: Begin, tmp_path: Path
+) -> None:
     workers = begin()
-    jobs = [a_job("sleep 60", "counting") for _ in range(2)]
-    workers.give(jobs)
+    jobs = [a_job(f"await {tmp_path}/never", "counting") for _ in range(2)]
+    give(workers, jobs, tmp_path / "never")
 
     for job in jobs:
         killed, _ = workers.kill_jobs({job.id})
@@ -130,10 +168,10 @@ def test_a_batch_whose_jobs_are_cancelled_one_after_the_other_is_ended(begin: Be
     assert workers.jobs == []
 
 
-def test_a_batch_of_cancelled_jobs_is_ended(begin: Begin) -> None:
+def test_a_batch_of_cancelled_jobs_is_ended(begin: Begin, tmp_path: Path) -> None:
     workers = begin()
-    jobs = [a_job("sleep 60", "counting") for _ in range(3)]
-    workers.give(jobs)
+    jobs = [a_job(f"await {tmp_path}/never", "counting") for _ in range(3)]
+    give(workers, jobs, tmp_path / "never")
 
     killed, _ = workers.kill_jobs({job.id for job in jobs})
 

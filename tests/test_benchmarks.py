@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import drain, latency, queues, report, signals, statements
+from benchmarks import batching, drain, latency, queues, report, signals, statements
 from benchmarks.figures import Figures, ratio, shown
 from benchmarks.queues import history
 from benchmarks.queues.history import History
-from benchmarks.queues.jobrunner import Jobrunner
+from benchmarks.queues.jobrunner import Batching, Jobrunner
+from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
 from helpers import Jobs
 
 JOBS = 300
@@ -60,6 +61,62 @@ def test_the_start_of_a_job_is_signalled_and_measured(ours: Jobrunner) -> None:
     assert len(seconds) == 5
     # A start may be seen before the commit is answered.
     assert all(abs(each) < 15 for each in seconds), seconds
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little is measured."""
+    for name, value in (("CLIENTS", 8), ("WARM_UP", 40), ("REQUESTS", 160)):
+        monkeypatch.setattr(batching, name, value)
+    monkeypatch.setattr(batching, "LONE_REQUESTS", 5)
+
+
+@pytest.mark.process
+def test_a_model_that_takes_batches_is_measured(
+    owner_url: str, jobs: Jobs, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Batching(owner_url)
+    monkeypatch.setattr(queue, "jobs", 400)
+
+    for measure in (batching.drained, batching.in_flight):
+        shares = [value for name, *_, value, _ in measure(queue) if name.endswith("of that")]
+        assert 0 < shares[0] <= 1.1
+    queue.forget()
+    queue.close()
+
+
+@pytest.mark.process
+def test_a_bad_item_leaves_the_others_their_results(owner_url: str, jobs: Jobs, few: None) -> None:
+    queue = Batching(owner_url)
+
+    figures = measured(OursBatching(queue))
+
+    assert figures[f"{batching.POISON}: results of the others"] == batching.GOOD
+    queue.forget()
+    queue.close()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", PEERS)
+def test_peers_with_the_same_model_are_measured_where_they_are_installed(
+    owner_url: str, kind: type[Batcher], few: None
+) -> None:
+    if missing := kind.missing():
+        pytest.skip(f"it needs {missing}")
+
+    figures = measured(kind(owner_url))
+
+    assert figures[f"{batching.POISON}: results of the others"] < batching.GOOD
+
+
+def measured(web: Batcher) -> dict[str, float]:
+    """The figures of a service, by their workload."""
+    with web.running() as port:
+        return {
+            name: value
+            for measure in (batching.lone, batching.loaded, batching.poisoned)
+            for name, _, _, value, _ in measure(web, port)
+        }
 
 
 @pytest.mark.parametrize("variant", statements.VARIANTS)
@@ -126,6 +183,7 @@ def test_the_page_keeps_its_words_and_takes_the_new_figures(
     figures = Figures()
     figures.add("drain", "jobrunner", "jobs/s", 20_000, "defaults")
     figures.add("drain", "other", "jobs/s", 10_000)
+    figures.add("drain", "broken", "jobs/s", 0)
     if not find_spec("matplotlib"):
         monkeypatch.setattr(report, "_draw", lambda *_: None)
 
@@ -136,9 +194,10 @@ def test_the_page_keeps_its_words_and_takes_the_new_figures(
     assert text.endswith("Words after\n")
     assert "old" not in text
     assert "| other | 10,000 (10,000 – 10,000) | 2 (2 – 2) |" in text
+    assert "| broken | 0 (0 – 0) |  |" in text
     kept = json.loads((tmp_path / "performance.json").read_text())
     assert kept["machine"]["postgresql"] == "18.0"
-    assert [one["values"] for one in kept["series"]] == [[20_000], [10_000]]
+    assert [one["values"] for one in kept["series"]] == [[20_000], [10_000], [0]]
 
 
 def test_workloads_that_were_not_measured_again_stay_in_the_report(

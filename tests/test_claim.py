@@ -368,6 +368,27 @@ def test_where_all_are_on_their_last_attempt_looks_ahead_that_take_long_are_seld
     assert 3 <= sum(ahead) <= 6
 
 
+def test_looks_ahead_that_find_many_are_not_seldom_however_long_they_take(
+    runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    real = queue.claim
+
+    def claim(*args: Any, **how: Any) -> list[Job]:
+        clock.now += 0.05
+        return real(*args, **how)
+
+    monkeypatch.setattr(queue, "claim", claim)
+    for _ in range(4):
+        for _ in range(40):
+            jobs.add()
+        claimer.look_soon()
+        claimer.claim(runner)
+
+        assert not jobs.count("pending")
+
+
 def test_no_more_is_claimed_ahead_than_memory_can_hold(
     runner: BoundedConnection, jobs: Jobs
 ) -> None:

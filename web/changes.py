@@ -35,11 +35,12 @@ class Full(Exception):
 
 
 class Watch:
-    """Somebody who waits for news of a job."""
+    """Somebody who waits for news of a job, or for its end alone: he is not woken up before."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, for_the_end: bool = False) -> None:
         self.job_id: UUID = row["job_id"]
         self.version: str = row["version"]
+        self._for_the_end = for_the_end
         self._news: Row | None = None
         self.ended = False
         self._changed = Condition()
@@ -57,8 +58,11 @@ class Watch:
     def offer(self, row: Row) -> None:
         """Give it the job as it stands now."""
         with self._changed:
-            if row["version"] != self.version:
-                self.version, self._news = row["version"], row
+            if row["version"] == self.version:
+                return
+            self.version = row["version"]
+            if row["finished_at"] is not None or not self._for_the_end:
+                self._news = row
                 self._changed.notify()
 
     def end(self) -> None:
@@ -88,12 +92,12 @@ class Changes:
         return self._closed
 
     @contextmanager
-    def watch(self, row: Row) -> Iterator[Watch]:
-        """Subscribe to the changes of a job after ``row``.
+    def watch(self, row: Row, for_the_end: bool = False) -> Iterator[Watch]:
+        """Subscribe to the changes of a job after ``row``, or to its end.
 
         :raises Full: when nobody else may wait.
         """
-        watch = Watch(row)
+        watch = Watch(row, for_the_end)
         with self._lock:
             if self._closed or len(self._watches) >= self._most:
                 raise Full
@@ -107,15 +111,14 @@ class Changes:
                 self._watches.discard(watch)
 
     def last(self, row: Row, seconds: float) -> Row:
-        """Follow a job until it is final or the time is over; give it as it stood last.
+        """Follow a job until it is final; give it as it is then, or ``row`` if the time is over.
 
         :raises Full: when nobody else may wait.
         """
-        until = monotonic() + seconds
-        with self.watch(row) as watch:
-            while row["finished_at"] is None and (news := watch.next(until)):
-                row = news
-        return row
+        if row["finished_at"] is not None:
+            return row
+        with self.watch(row, for_the_end=True) as watch:
+            return watch.next(monotonic() + seconds) or row
 
     def close(self) -> None:
         """Let nobody wait any more: the process is to end."""

@@ -26,7 +26,7 @@ def predict(name: str) -> Response:
         with admission.admitted({"": name}) as eta:
             inputs.get().require([Input(("input",), name, submission.input)])
             job_id = submit(new_job(name, submission), key)
-    return accepted(job_id, wait, eta)
+    return accepted(job_id, wait, eta, is_new=key is None)
 
 
 def new_job(name: str, submission: ModelSubmission) -> NewJob:

@@ -24,7 +24,7 @@ from web.idempotency import Found, Key
 from web.inputs import Input
 from web.inserts import NewJob
 from web.jobs import answer_job
-from web.rows import Row, read
+from web.rows import Row, read, unread
 from web.schemas import Accepted, Submission
 from web.validation import check_body
 from web.waiting import Wait
@@ -48,12 +48,12 @@ def predict() -> Response:
             inputs.get().require([Input((), submission.model, {"text": submission.text})])
             [new_job] = new_jobs([submission])
             job_id = submit(new_job, key)
-    return accepted(job_id, wait, eta)
+    return accepted(job_id, wait, eta, is_new=key is None)
 
 
-def accepted(job_id: UUID, wait: Wait, eta: float | None) -> Response:
+def accepted(job_id: UUID, wait: Wait, eta: float | None, is_new: bool) -> Response:
     """Answer whose job is committed: 202, or 200 with the job where he waits and it gets final."""
-    if wait.seconds and (job := final(job_id, wait.seconds)):
+    if wait.seconds and (job := final(job_id, wait.seconds, is_new)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
         "Location": f"/jobs/{job_id}",
@@ -64,10 +64,13 @@ def accepted(job_id: UUID, wait: Wait, eta: float | None) -> Response:
     return answer(body.model_dump(mode="json"), 202, headers)
 
 
-def final(job_id: UUID, seconds: float) -> Row | None:
-    """Wait for a job that was accepted; None if it is not final in time, or can't be read."""
+def final(job_id: UUID, seconds: float, is_new: bool) -> Row | None:
+    """Wait for a job that was accepted; None if it is not final in time, or can't be read.
+
+    A new one is read by those who watch, together with others.
+    """
     try:
-        row = waiting.until_final(read(job_id), seconds)
+        row = waiting.until_final(unread(job_id) if is_new else read(job_id), seconds)
     except (DatabaseUnavailable, NotFound):
         return None
     return row if row["finished_at"] is not None else None

@@ -77,6 +77,11 @@ def read(job_id: UUID) -> Row:
     return row
 
 
+def unread(job_id: UUID) -> Row:
+    """A job of which nothing is known but that it is there: whatever is read of it is news."""
+    return {"job_id": job_id, "version": "", "finished_at": None}
+
+
 def parse_id(text: str, what: str = "job") -> UUID:
     """Read the id of a job, or of something else, as it was given out.
 

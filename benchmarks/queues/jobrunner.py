@@ -27,6 +27,7 @@ class Jobrunner(SqlQueue):
     name = "jobrunner"
     settings = "runners of one worker; results are stored"
     jobs = 40_000
+    model = MODEL
     fill_statement, submit_statement, left_statement = FILL, SUBMIT, LEFT
 
     def install(self) -> None:
@@ -34,7 +35,7 @@ class Jobrunner(SqlQueue):
             migrations.migrate(connection)
 
     def commands(self, processes: int) -> list[list[str]]:
-        return [python("jobrunner", "start", "--model", MODEL, "--workers", "1")] * processes
+        return [python("jobrunner", "start", "--model", self.model, "--workers", "1")] * processes
 
     def forget(self) -> None:
         execute(self.url, ["truncate job, job_progress, cancel_request", "analyze job"])
@@ -130,3 +131,18 @@ class OneRunner(Jobrunner):
 
     def commands(self, processes: int) -> list[list[str]]:
         return [python("jobrunner", "start", "--model", self.model, "--workers", str(processes))]
+
+
+class Batching(Jobrunner):
+    """One runner of one worker, with a model that takes batches."""
+
+    settings = "one worker, its defaults"
+    jobs = 5_000
+    model = "sentiment=benchmarks.models:Batching"
+
+
+class Prompt(Batching):
+    """The same, where no item waits for others."""
+
+    name = "jobrunner, max_wait_ms 0"
+    model = "sentiment=benchmarks.models:Prompt"
