@@ -41,6 +41,8 @@ class Watch:
         self.job_id: UUID = row["job_id"]
         self.version: str = row["version"]
         self._for_the_end = for_the_end
+        # As the job stood when it was last seen.
+        self.seen = row
         self._news: Row | None = None
         self.ended = False
         self._changed = Condition()
@@ -60,7 +62,7 @@ class Watch:
         with self._changed:
             if row["version"] == self.version:
                 return
-            self.version = row["version"]
+            self.version, self.seen = row["version"], row
             if row["finished_at"] is not None or not self._for_the_end:
                 self._news = row
                 self._changed.notify()
@@ -111,14 +113,14 @@ class Changes:
                 self._watches.discard(watch)
 
     def last(self, row: Row, seconds: float) -> Row:
-        """Follow a job until it is final; give it as it is then, or ``row`` if the time is over.
+        """Follow a job until it is final or the time is over; give it as it was seen last.
 
         :raises Full: when nobody else may wait.
         """
         if row["finished_at"] is not None:
             return row
         with self.watch(row, for_the_end=True) as watch:
-            return watch.next(monotonic() + seconds) or row
+            return watch.next(monotonic() + seconds) or watch.seen
 
     def close(self) -> None:
         """Let nobody wait any more: the process is to end."""
