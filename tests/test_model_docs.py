@@ -80,6 +80,7 @@ def test_the_limits_of_the_guide_are_those_of_the_code(said: str) -> None:
         ("smallest:Shout", b'{"text": "hello"}', {"said": "HELLO"}),
         ("typed:Helpfulness", b'{"text": "good"}', {"helpful": False, "score": 0.004}),
         ("batched:Lengths", b'{"text": "good"}', {"length": 4}),
+        ("slow:Slow", b'{"text": "good"}', {"steps": 10}),
     ],
 )
 def test_the_models_of_the_guide_answer(
@@ -89,7 +90,7 @@ def test_the_models_of_the_guide_answer(
 
 
 def test_each_model_of_the_guide_is_tried(folder: Path) -> None:
-    assert set(BLOCKS) == {"smallest", "typed", "batched"}
+    assert set(BLOCKS) == {"smallest", "typed", "batched", "slow"}
 
 
 def test_the_commands_of_the_guide_and_of_the_example_can_be_typed() -> None:
