@@ -93,8 +93,9 @@ def finish_without_token() -> None:
 @mutant(_plan("revive", 15, _work(3, 4, 1.2), *PAUSES))
 def revive() -> None:
     """A heartbeat revives a runner that was found dead, under its old id."""
-    _change(heartbeat, "BEAT", "        and lost_at is null\n", "")
-    _change(heartbeat, "BEAT", "    set\n", "    set\n        lost_at = null,\n")
+    _change(heartbeat, "BEAT", "            and lost_at is null\n", "")
+    beat = "heartbeat_at = clock_timestamp(),"
+    _change(heartbeat, "BEAT", beat, f"lost_at = null, {beat}")
 
 
 LONG_PAUSES = tuple(Fault(5, "runner_pause", 4.5, target) for target in (0, 1))
