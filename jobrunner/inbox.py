@@ -26,6 +26,9 @@ KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 ID_BYTES = 36
 COUNT = struct.Struct(">H")
 LENGTH = struct.Struct(">I")
+ONE = COUNT.pack(1)
+# Where the input of the first job begins, if there is no other.
+FIRST = COUNT.size + ID_BYTES + LENGTH.size
 HEAD_BYTES = COUNT.size + ID_BYTES * MAX_BATCH_SIZE
 # Larger inputs go into a file, of which the message brings the descriptor.
 MAX_INPUTS = 64 * 1024
@@ -48,9 +51,13 @@ class Inbox:
 
         :raises OSError: when it can't be given, neither now nor later.
         """
-        head = COUNT.pack(len(jobs)) + "".join([job.id for job in jobs]).encode()
-        texts = [job.input.encode() for job in jobs]
-        inputs = b"".join([part for text in texts for part in (LENGTH.pack(len(text)), text)])
+        if len(jobs) == 1:
+            text = jobs[0].input.encode()
+            head, inputs = ONE + jobs[0].id.encode(), LENGTH.pack(len(text)) + text
+        else:
+            head = COUNT.pack(len(jobs)) + "".join([job.id for job in jobs]).encode()
+            texts = [job.input.encode() for job in jobs]
+            inputs = b"".join([part for text in texts for part in (LENGTH.pack(len(text)), text)])
         try:
             if len(inputs) <= MAX_INPUTS:
                 self._entrance.send(head + inputs)
@@ -110,6 +117,8 @@ class Exit:
         if flags & socket.MSG_CTRUNC:
             raise OSError(errno.EMFILE, "no file descriptor is left")
         message = bytes(self._buffer[:size])
+        if message.startswith(ONE) and not extra:
+            return [(message[COUNT.size : COUNT.size + ID_BYTES], message[FIRST:])]
         ids = list(_ids(message))
         inputs = _read(extra) if extra else message[COUNT.size + ID_BYTES * len(ids) :]
         return list(zip(ids, _parts(inputs), strict=True))

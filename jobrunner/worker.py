@@ -104,6 +104,9 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
     pipe.sendall(ready)
     exit, teller = Exit(inbox), Teller(pipe)
     for batch in batches(exit, model, pipe):
+        if len(batch) == 1:
+            teller.send(answer_lone(model, *batch[0], order["max_result_bytes"], teller))
+            continue
         for frame in answers(model, batch, order["max_result_bytes"], teller):
             teller.send(frame)
     if model.teardown:
@@ -146,6 +149,20 @@ def require_health(model: Served, pipe: socket.socket) -> None:
         sys.exit(1)
 
 
+def answer_lone(
+    model: Served, job_id: bytes, text: bytes, max_result_bytes: int, teller: Teller
+) -> bytes:
+    """Run the model on a job that came by itself, and make the frame of what comes of it."""
+    started = perf_counter()
+    try:
+        task = Task(job_id, model.read(text))
+    except InvalidInput as error:
+        return _frame(job_id, _head(started, 1), _error("invalid_input", error))
+    except BaseException as error:
+        return _frame(job_id, _head(started, 1), _error("model_error", error))
+    return answer(model, task, max_result_bytes, teller)
+
+
 def answers(
     model: Served, batch: Sequence[tuple[bytes, bytes]], max_result_bytes: int, teller: Teller
 ) -> Iterator[bytes]:
@@ -177,7 +194,7 @@ def answers(
 
 
 def answer(model: Served, task: Task, max_result_bytes: int, teller: Teller) -> bytes:
-    """Run the model on one item of a batch that has failed as a whole."""
+    """Run the model on one item, and make the frame of what comes of it."""
     started = perf_counter()
     teller.begin(task.id)
     try:

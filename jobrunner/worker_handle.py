@@ -152,6 +152,11 @@ class Worker:
         return list(self._on())
 
     @property
+    def batch(self) -> list[Job]:
+        """The jobs of the batch that it is on, whether it runs them together or one by one."""
+        return list(islice(self.jobs, self._batches[0])) if self._batches else []
+
+    @property
     def deadline(self) -> float | None:
         """When it has to be done with what it is on; None when it is on nothing."""
         if self.card is None:
@@ -209,7 +214,7 @@ class Worker:
 
     def forget(self, ids: Collection[str]) -> list[Job]:
         """Want no result any more of these jobs among those that it is on."""
-        forgotten = [job for job in self.current if job.id in ids and job.id not in self.unwanted]
+        forgotten = [job for job in self.batch if job.id in ids and job.id not in self.unwanted]
         self.unwanted.update(job.id for job in forgotten)
         return forgotten
 
@@ -233,7 +238,11 @@ class Worker:
         :raises FrameError: when it is on no job, or on others.
         """
         job_id, said = message[:ID_BYTES].decode(errors="replace"), message[ID_BYTES:]
-        job = next((job for job in self._on() if job.id == job_id), None)
+        # Most are the first one.
+        if self.jobs and self.jobs[0].id == job_id:
+            job: Job | None = self.jobs[0]
+        else:
+            job = next((job for job in self._on() if job.id == job_id), None)
         if job is None:
             raise FrameError("a reply to a job that the worker is not on")
         if not said.startswith(b"{"):

@@ -103,7 +103,7 @@ class Workers:
     @property
     def pids(self) -> list[int]:
         """Their processes."""
-        return [worker.pid for worker in self._workers]
+        return [worker.pid for worker in (*self._workers, *self._leaving)]
 
     @property
     def pipes(self) -> list[int]:
@@ -263,7 +263,7 @@ class Workers:
         killed = self._withdraw(ids)
         for worker in list(self._workers):
             self._listen(worker, outcomes)
-            current = worker.current
+            current = worker.batch
             wanted = [job for job in current if job.id not in worker.unwanted]
             if ids is not None and any(job.id not in ids for job in wanted):
                 # Others in its batch go on; what is not wanted any more is not waited for.
@@ -347,7 +347,7 @@ class Workers:
 
     def _next_batch(self) -> list[Job]:
         """The jobs that go together next, of those that wait."""
-        if self._waiting[0].alone:
+        if self.batch_size == 1 or self._waiting[0].alone:
             return [self._waiting[0]]
         batch: list[Job] = []
         for job in islice(self._waiting, self.batch_size):
@@ -392,7 +392,7 @@ class Workers:
     # Workers
 
     def _free_slot(self) -> int:
-        taken = {worker.slot for worker in self._workers}
+        taken = {worker.slot for worker in (*self._workers, *self._leaving)}
         return next(slot for slot in count(self._first_slot) if slot not in taken)
 
     def _retire(self) -> None:
@@ -401,8 +401,10 @@ class Workers:
             if not worker.jobs and self._limits.max_jobs and worker.done >= self._limits.max_jobs:
                 log.info("worker_retired", model=self.spec.name, pid=worker.pid, jobs=worker.done)
                 self._workers.remove(worker)
-                worker.dismiss()
-                self._leaving.append(worker)
+                if worker.dismiss():
+                    self._leaving.append(worker)
+                else:
+                    worker.bury()
         for worker in list(self._leaving):
             if worker.died or worker.seconds > TEARDOWN_SECONDS:
                 worker.bury()

@@ -153,6 +153,23 @@ def test_a_cancelled_job_does_not_end_its_neighbours(begin: Begin, tmp_path: Pat
     assert workers.lost == 0
 
 
+def test_a_job_that_waits_for_its_turn_in_a_batch_is_cancelled_at_once(
+    begin: Begin, tmp_path: Path
+) -> None:
+    workers = begin()
+    jobs = [a_job(text, "counting") for text in ("raise it", f"await {tmp_path}/go", "one")]
+    workers.give(jobs)
+    outcomes = settle(workers, (tmp_path / "go.begun").exists)
+
+    killed, _ = workers.kill_jobs({jobs[2].id})
+
+    assert killed == [jobs[2]]
+    (tmp_path / "go").touch()
+    outcomes += settle(workers, lambda: not workers.jobs)
+    assert [outcome.job.id for outcome in outcomes] == [jobs[0].id, jobs[1].id]
+    assert workers.lost == 0
+
+
 def test_a_batch_whose_jobs_are_cancelled_one_after_the_other_is_ended(
     begin: Begin, tmp_path: Path
 ) -> None:

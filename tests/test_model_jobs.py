@@ -129,6 +129,20 @@ def test_numbers_that_postgresql_writes_at_length_are_refused(
     assert faults(response) == {"/input": "should not have so many large numbers"}
 
 
+def test_a_choice_of_types_that_nest_is_not_tried_in_depth(client: FlaskClient, jobs: Jobs) -> None:
+    choice = {"anyOf": [{"$ref": "#/$defs/N"}, {"$ref": "#/$defs/P"}, {"type": "null"}]}
+    part = {"type": "object", "properties": {"a": choice}}
+    register(jobs, schema=part | {"$defs": {"N": part, "P": part}})
+    value: Json = {"a": 5}
+    for _ in range(30):
+        value = {"a": value}
+
+    assert faults(client.post(URL, json={"input": value})) == {
+        "/input": "should not be nested so deeply"
+    }
+    assert client.post(URL, json={"input": {"a": {"a": {}}}}).status_code == 202
+
+
 def test_of_a_large_input_the_first_fault_is_told(client: FlaskClient, jobs: Jobs) -> None:
     register(jobs)
 

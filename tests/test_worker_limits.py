@@ -87,4 +87,6 @@ def test_a_worker_is_replaced_after_so_many_jobs_and_none_is_lost(begin: Begin) 
     pids = [each["pid"] for each in found]
     assert max(pids.count(pid) for pid in pids) <= 3
     assert len(set(pids)) >= 4
+    # Who has nothing to clean up is gone at once, with its memory.
+    assert len(workers.pids) == 1
     assert workers.lost == 0

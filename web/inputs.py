@@ -3,7 +3,9 @@
 A version's schema never changes, so each process reads it once.
 """
 
+import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,6 +20,9 @@ from web.problems import Faults, Invalid
 from web.validation import pointer_to
 
 MAX_DEPTH = 100
+# Where each level may be one of several types that nest in turn, a check tries all: their
+# number to the power of the depth.
+MAX_DEPTH_OF_CHOICES = 8
 MAX_FAULTS = 100
 # Of the numbers of an input, in all.
 MAX_ZEROS = 1_000_000
@@ -49,8 +54,12 @@ DETAILS = {
     "pattern": "should match the pattern that is given for it",
 }
 
+REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
+
 Place = tuple[str | int, ...]
 Schema = dict[str, Any]
+# A validator, and how deeply nested what it is given may be.
+Checked = tuple[Draft202012Validator, int]
 
 
 class Input(NamedTuple):
@@ -66,7 +75,7 @@ class Inputs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._validators: dict[tuple[str, str], Draft202012Validator | None] = {}
+        self._validators: dict[tuple[str, str], Checked | None] = {}
 
     def require(self, inputs: Iterable[Input]) -> None:
         """Make sure that models take what they are to be given.
@@ -76,12 +85,17 @@ class Inputs:
         faults: Faults = []
         for given in inputs:
             version = backlog.get().now().crew(given.model).version
-            if version and (validator := self._validator(given.model, version)):
-                faults += _faults(validator, given)
+            if version and (checked := self._validator(given.model, version)):
+                validator, max_depth = checked
+                if depth_of(given.value) > max_depth:
+                    detail = "should not be nested so deeply"
+                    faults.append({"pointer": pointer_to(given.place), "detail": detail})
+                else:
+                    faults += _faults(validator, given)
         if faults:
             raise Invalid(faults[:MAX_FAULTS])
 
-    def _validator(self, model: str, version: str) -> Draft202012Validator | None:
+    def _validator(self, model: str, version: str) -> Checked | None:
         if (model, version) not in self._validators:
             with self._database.connection() as connection:
                 values = {"model": model, "version": version}
@@ -98,15 +112,44 @@ def refuse_address(address: str) -> Any:
     raise ValueError(f"a schema that is not whole: it names {address[:100]}")
 
 
-def _compiled(model: str, schema: Schema | None) -> Draft202012Validator | None:
+def _compiled(model: str, schema: Schema | None) -> Checked | None:
     """Read a schema; one that is none, which a runner does not register, checks nothing."""
     if schema is None:
         return None
     try:
-        return Draft202012Validator(schema, retriever=refuse_address)
+        validator = Draft202012Validator(schema, retriever=refuse_address)
+        return validator, MAX_DEPTH_OF_CHOICES if has_choices_in_depth(schema) else MAX_DEPTH
     except ValueError:
         logs.error("schema_refused", model=model)
         return None
+
+
+def has_choices_in_depth(schema: Schema) -> bool:
+    """Whether a schema has a choice of types that may hold themselves."""
+    parts = schema.get("$defs")
+    texts = (
+        {name: json.dumps(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
+    )
+    reached = {name: set(REFERENCE.findall(text)) for name, text in texts.items()}
+    for _ in reached:
+        for names in reached.values():
+            names |= {each for name in list(names) for each in reached.get(name, ())}
+    held = [text for name, text in texts.items() if name in reached[name]]
+    return any('"anyOf"' in text or '"oneOf"' in text for text in held)
+
+
+def depth_of(value: object) -> int:
+    """How deeply a value of JSON is nested."""
+    depth, level = 0, [value]
+    while level := [
+        member
+        for container in level
+        if isinstance(container, dict | list)
+        for member in (container.values() if isinstance(container, dict) else container)
+        if isinstance(member, dict | list)
+    ]:
+        depth += 1
+    return depth
 
 
 def require_storable(place: Place, value: object) -> None:
