@@ -92,11 +92,12 @@ class Quotas:
 
     def _count(self, quota: Quota, client_id: str, limit: int, jobs: int) -> None:
         """Count what is pending, and take what is wanted just now or a share of what is left."""
-        began = monotonic()
+        # Before the count: what is inserted meanwhile is counted twice, and never not at all.
+        under_way, began = quota.under_way, monotonic()
         with self._database.connection() as connection:
             values = {"client": client_id, "limit": limit}
             [(pending,)] = connection.execute(COUNT_PENDING, values).fetchall()
-        now, left = monotonic(), limit - pending - quota.under_way
+        now, left = monotonic(), limit - pending - under_way
         pause = min((now - began) * PAUSE_FACTOR, MAX_PAUSE_SECONDS)
         quota.fresh_until = now + max(FRESH_SECONDS, pause)
         quota.not_before = now + pause if left < jobs else now
