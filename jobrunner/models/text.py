@@ -1,6 +1,7 @@
 """What the models of texts share: how inputs are read, and how answers are written."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def digest_of(files: Iterable[Path]) -> str:
     return found.hexdigest()[:12]
 
 
-class BatchModel:
+class BatchModel(ABC):
     """A model that judges many texts at once faster than one after the other."""
 
     timeout_seconds = 60.0
@@ -40,9 +41,9 @@ class BatchModel:
     max_wait_ms = 2.0
     version = ""
 
+    @abstractmethod
     def weigh(self, texts: list[str]) -> Sequence[float]:
         """Give the weight of the positive side of each text, from 0 to 1."""
-        raise NotImplementedError
 
     def predict_batch(self, items: list[Review]) -> list[dict[str, Any]]:
         """Judge the inputs together."""
