@@ -228,7 +228,7 @@ def test_a_revoked_key_is_refused_and_the_client_s_other_key_opens_what_there_wa
 
     assert keys.revoke(db, key_id)
 
-    wait_for(lambda: client.get("/jobs", headers=old).status_code == 401, "it is refused", 3)
+    wait_for(lambda: client.get("/jobs", headers=old).status_code == 401, "it is refused")
     assert client.get(f"/jobs/{job_id}", headers=new).status_code == 200
 
 
@@ -311,8 +311,8 @@ def test_many_at_once_let_in_no_more_than_may_wait(
     assert set(statuses) == {202, 429}
     assert size <= jobs.count() <= 9
     # Who was refused for what was not inserted yet gets in later.
-    wait_for(lambda: post(0) and jobs.count() == 9, "all are there that may be", 5)
-    wait_for(lambda: post(0) == 429, "and no more", 1)
+    wait_for(lambda: post(0) and jobs.count() == 9, "all are there that may be")
+    wait_for(lambda: post(0) == 429, "and no more")
     assert jobs.count() == 9
 
 
@@ -353,7 +353,7 @@ def test_who_has_as_many_pending_as_he_may_goes_on_when_one_is_done(
 
     jobs.start(job_id)
 
-    wait_for(lambda: submit(client, key).status_code == 202, "the next one is let in", 2)
+    wait_for(lambda: submit(client, key).status_code == 202, "the next one is let in")
 
 
 def test_what_was_submitted_with_a_key_before_is_answered_though_no_more_may_wait(

@@ -146,7 +146,7 @@ def test_who_comes_while_it_stops_is_refused_and_not_left_to_wait(owner_url: str
             wait_for(lambda: any(accepted(pid, web.port) for pid in web.workers()), "it is served")
             web.process.terminate()
 
-            wait_for(lambda: refused(address), "who comes is refused", 4)
+            wait_for(lambda: refused(address), "who comes is refused", 10)
             assert web.process.poll() is None  # for the one that is being served
 
 

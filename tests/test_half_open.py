@@ -123,8 +123,8 @@ def test_a_half_open_connection_for_statements_is_replaced_and_the_job_in_hand_c
     (tmp_path / "go").touch()
 
     wait_for(lambda: runner.lines("database_lost"), "it has noticed", NOTICED_SECONDS)
-    wait_for(lambda: runner.lines("database_back"), "it is back", 2)
-    jobs.wait(job_id, "completed", 2)
+    wait_for(lambda: runner.lines("database_back"), "it is back", 10)
+    jobs.wait(job_id, "completed", 10)
     assert Jobs(admin).start_quickly()
     wait_for(lambda: jobs.count("completed") == 2, "that job is done as well")
     assert ran_once(admin, runner)
@@ -155,7 +155,7 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
 
     alive = "select from pg_stat_activity where pid = any(%s)"
     wait_for(lambda: not admin.execute(alive, [half_open]).rowcount, "they are given up", 14)
-    wait_for(lambda: has_locks(admin), "both hold their locks again", 7)
+    wait_for(lambda: has_locks(admin), "both hold their locks again")
     wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
     assert ran_once(admin, *runners)
     for runner in runners:

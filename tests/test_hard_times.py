@@ -150,7 +150,7 @@ def test_a_web_that_is_crowded_out_says_503_and_is_back_when_there_is_room(
         assert all(is_told_to_come_back(answer) for answer in refused)
         assert web.send("GET", "/readyz").status == 503
 
-    wait_for(lambda: web.predict().status == 202, "it is back", 5)
+    wait_for(lambda: web.predict().status == 202, "it is back")
     assert Jobs(admin).count() == 2
 
 
@@ -222,8 +222,8 @@ def test_sessions_that_began_while_nothing_might_be_written_do_not_stay_so(
     admin.execute(f"alter {whose} reset default_transaction_read_only")
 
     # More than there are connections: each is replaced when it is met.
-    wait_for(lambda: web.predict().status == 202, "the web takes jobs again", 5)
-    wait_for(lambda: statuses(web) == {202}, "no such session is left", 10)
+    wait_for(lambda: web.predict().status == 202, "the web takes jobs again")
+    wait_for(lambda: statuses(web) == {202}, "no such session is left")
 
 
 def statuses(web: WebServer) -> set[int]:

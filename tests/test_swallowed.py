@@ -62,8 +62,8 @@ def test_a_swallowed_connection_for_statements_is_replaced_and_the_job_in_hand_c
     assert channel.swallowed
     proxy.do(channel.heal)
 
-    wait_for(lambda: runner.lines("database_back"), "it is back", 5)
-    assert jobs.wait(job_id, "completed", 2)["attempt"] == 1
+    wait_for(lambda: runner.lines("database_back"), "it is back", 15)
+    assert jobs.wait(job_id, "completed", 15)["attempt"] == 1
     assert Jobs(admin).start_quickly()
     wait_for(lambda: jobs.count("completed") == 2, "that job is done as well")
     assert len(runner.lines("claimed")) == 2
