@@ -78,7 +78,7 @@ KILLS = tuple(Fault(at, "runner_kill", 1, place % 3) for place, at in enumerate(
 @mutant(_plan("finish_without_token", 15, _work(3, 4, 1.2), *PAUSES))
 def finish_without_token() -> None:
     """An outcome is recorded by the job's id alone, before a heartbeat can tell of the loss."""
-    guard = "and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]"
+    guard = "and lease_token = (%(lease_tokens)s::uuid[])[width_bucket(id, %(ids)s::uuid[])]"
     _change(queue, "COMPLETE", guard, "")
     _change(queue, "FAIL", guard, "")
     cancel = Runner._cancel

@@ -24,6 +24,9 @@ MAX_SCHEMA_BYTES = 65_536
 # Hints that say nothing of a type.
 UNTYPED = (Any, object, dict)
 
+# What json.loads() finds out first, whether its text is UTF-8 say, is known.
+DECODER = json.JSONDecoder()
+
 Json = dict[str, Any]
 # Says how far a call is: a fraction from 0 to 1, and a word for what is being done.
 Tell = Callable[..., None]
@@ -96,7 +99,7 @@ class Served:
         """
         try:
             if self._input is None:
-                return json.loads(text)
+                return DECODER.decode(text.decode())
             return self._input.validate_json(text)
         except ValidationError as error:
             raise InvalidInput(f"the input is not valid: {_said(error)}") from None

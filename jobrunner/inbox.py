@@ -34,6 +34,8 @@ HEAD_BYTES = COUNT.size + ID_BYTES * MAX_BATCH_SIZE
 MAX_INPUTS = 64 * 1024
 # There is no room, or nobody reads any more; anything else would be so again.
 NOT_NOW = (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET, errno.ENOBUFS, errno.ENOTCONN)
+# A number: as an enumeration it would be worked with in Python, for each job.
+TRUNCATED = int(socket.MSG_CTRUNC)
 INT = struct.Struct("i")
 Ancillary = list[tuple[int, int, bytes]]
 ROOM_FOR_ONE = socket.CMSG_LEN(INT.size)
@@ -99,7 +101,9 @@ class Exit:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self._buffer = bytearray(HEAD_BYTES + MAX_INPUTS)
+        self._seconds: float | None = None
+        end.settimeout(None)
+        self._buffer = memoryview(bytearray(HEAD_BYTES + MAX_INPUTS))
 
     def take(self, seconds: float | None = None) -> list[tuple[bytes, bytes]] | None:
         """Wait for the next batch and give the id and the input of each job.
@@ -109,14 +113,16 @@ class Exit:
         :raises TimeoutError: when none comes in so many seconds.
         :raises OSError: when the process has no descriptor left for large inputs.
         """
-        self._end.settimeout(seconds)
+        if seconds != self._seconds:
+            self._seconds = seconds
+            self._end.settimeout(seconds)
         # Not by recv_fds(): some versions of Python forget what it is given.
         size, extra, flags, _ = self._end.recvmsg_into([self._buffer], ROOM_FOR_ONE)
         if not size:
             return None
-        if flags & socket.MSG_CTRUNC:
+        if flags & TRUNCATED:
             raise OSError(errno.EMFILE, "no file descriptor is left")
-        message = bytes(self._buffer[:size])
+        message = self._buffer[:size].tobytes()
         if message.startswith(ONE) and not extra:
             return [(message[COUNT.size : COUNT.size + ID_BYTES], message[FIRST:])]
         ids = list(_ids(message))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -72,7 +73,9 @@ CLAIM = """
 # The statements that say what comes of jobs name them by an array and not by a join: whatever
 # the statistics say, that is one look into the primary key for each, in the order of ids.
 # A join with them was once planned from the other end, over all jobs there are. (What is then
-# held may be joined: it is few.) What belongs to a job stands at the same place of another array.
+# held may be joined: it is few.) What belongs to a job stands at the same place of another array,
+# and since the ids are in order, width_bucket() finds the place by halves: array_position() goes
+# over all, which of two hundred jobs took a tenth of the statement.
 
 COMPLETE = """
     update job
@@ -80,13 +83,13 @@ COMPLETE = """
         status = 'completed',
         lease_token = null,
         finished_at = clock_timestamp(),
-        result = %(results)s::jsonb -> (array_position(%(ids)s::uuid[], id) - 1),
+        result = %(results)s::jsonb -> (width_bucket(id, %(ids)s::uuid[]) - 1),
         model_version = %(version)s,
-        batch_size = (%(batch_sizes)s::smallint[])[array_position(%(ids)s::uuid[], id)],
-        inference_seconds = (%(seconds)s::real[])[array_position(%(ids)s::uuid[], id)]
+        batch_size = (%(batch_sizes)s::smallint[])[width_bucket(id, %(ids)s::uuid[])],
+        inference_seconds = (%(seconds)s::real[])[width_bucket(id, %(ids)s::uuid[])]
     where
         id = any(%(ids)s::uuid[])
-        and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
+        and lease_token = (%(lease_tokens)s::uuid[])[width_bucket(id, %(ids)s::uuid[])]
         and status = 'processing'
     returning id::text, status
 """
@@ -104,11 +107,11 @@ FAIL = """
                 id,
                 attempt,
                 max_attempts,
-                %(errors)s::jsonb -> (array_position(%(ids)s::uuid[], id) - 1) as error
+                %(errors)s::jsonb -> (width_bucket(id, %(ids)s::uuid[]) - 1) as error
             from job
             where
                 id = any(%(ids)s::uuid[])
-                and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
+                and lease_token = (%(lease_tokens)s::uuid[])[width_bucket(id, %(ids)s::uuid[])]
                 and status = 'processing'
             order by id
             for update
@@ -151,7 +154,7 @@ RELEASE = """
         from job
         where
             id = any(%(ids)s::uuid[])
-            and lease_token = (%(lease_tokens)s::uuid[])[array_position(%(ids)s::uuid[], id)]
+            and lease_token = (%(lease_tokens)s::uuid[])[width_bucket(id, %(ids)s::uuid[])]
             and status = 'processing'
         order by id
         for update
@@ -281,6 +284,9 @@ class Place(NamedTuple):
 NO_ID = str(UUID(int=0))
 FRONT = Place(-101, -inf, NO_ID)
 
+BY_ID = attrgetter("id")
+BY_JOB_ID = attrgetter("job.id")
+
 _claim = Statement("claim", CLAIM)
 _complete = Statement("complete", COMPLETE)
 
@@ -348,6 +354,7 @@ def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, s
 
     :raises psycopg.DataError: when one of the results is nothing that jsonb can keep.
     """
+    outcomes = sorted(outcomes, key=BY_JOB_ID)
     parameters: dict[str, str | None] = {**_claims([outcome.job for outcome in outcomes])}
     parameters["results"] = _json_array(outcome.result or "" for outcome in outcomes)
     parameters["version"] = next((outcome.version for outcome in outcomes), None)
@@ -361,6 +368,7 @@ def fail(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, str]:
 
     Return the new status of the jobs whose claim still held.
     """
+    outcomes = sorted(outcomes, key=BY_JOB_ID)
     parameters: dict[str, str | None] = {**_claims([outcome.job for outcome in outcomes])}
     failures = (outcome.failure for outcome in outcomes if outcome.failure)
     parameters["errors"] = _json_array(failure.to_json() for failure in failures)
@@ -374,7 +382,7 @@ def release(connection: Connection, jobs: Sequence[Job]) -> dict[str, str]:
     Return the new status of the jobs whose claim still held: failed, where a cancel was
     requested.
     """
-    return dict(connection.execute(RELEASE, _claims(jobs)).fetchall())
+    return dict(connection.execute(RELEASE, _claims(sorted(jobs, key=BY_ID))).fetchall())
 
 
 def release_unknown(
@@ -421,7 +429,7 @@ def delete_finished(connection: Connection, *, older_than: timedelta, limit: int
 
 
 def _claims(jobs: Sequence[Job]) -> dict[str, str]:
-    """What proves that these jobs are ours."""
+    """What proves that these jobs, which are in the order of their ids, are ours."""
     return {
         "ids": _array([job.id for job in jobs]),
         "lease_tokens": _array([job.lease_token for job in jobs]),

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from time import perf_counter
@@ -124,13 +124,13 @@ def set_up(implementation: str, options: dict[str, Any]) -> Served:
 
 def batches(exit: Exit, model: Served, pipe: socket.socket) -> Iterator[list[tuple[bytes, bytes]]]:
     """Give one batch after the other until the runner is gone; look after the model meanwhile."""
-    ask_at = perf_counter() + HEALTH_SECONDS
+    health, ask_at = model.health, perf_counter() + HEALTH_SECONDS
     while True:
-        if model.health and perf_counter() >= ask_at:
-            require_health(model, pipe)
+        if health and perf_counter() >= ask_at:
+            require_health(health, pipe)
             ask_at = perf_counter() + HEALTH_SECONDS
         try:
-            batch = exit.take(max(0.001, ask_at - perf_counter()) if model.health else None)
+            batch = exit.take(max(0.001, ask_at - perf_counter()) if health else None)
         except TimeoutError:
             continue
         if batch is None:
@@ -138,10 +138,10 @@ def batches(exit: Exit, model: Served, pipe: socket.socket) -> Iterator[list[tup
         yield batch
 
 
-def require_health(model: Served, pipe: socket.socket) -> None:
+def require_health(health: Callable[[], object], pipe: socket.socket) -> None:
     """End the process where the model says that it is not well."""
     try:
-        reason = "" if model.health is None or model.health() is not False else "health() is False"
+        reason = "health() is False" if health() is False else ""
     except BaseException as error:
         reason = describe(error)
     if reason:
