@@ -118,7 +118,7 @@ def test_the_targets_which_all_say_the_same_are_never_added_up() -> None:
             # Each selector stands in a max (or in an absent) that leaves `instance` out.
             for place in re.finditer(rf"\b{name}\b", query):
                 before = query[: place.start()]
-                opened = max(before.rfind("max by ("), before.rfind("max("), before.rfind("absent("))
+                opened = max(map(before.rfind, ("max by (", "max(", "absent(")))
                 assert opened >= 0, query
                 inside = query[opened : place.start()]
                 inside = re.sub(r"^max by \([^)]*\)\s*", "", inside)
