@@ -36,7 +36,7 @@ def main() -> None:
 
     try:
         found = find(READY if options.ready else ALIVE)
-    except psycopg.OperationalError:
+    except psycopg.Error:
         if options.ready:
             raise SystemExit("the database can't be asked") from None
         return
@@ -47,7 +47,7 @@ def main() -> None:
 def find(states: list[str]) -> bool:
     """Whether a runner of this host is in one of these states.
 
-    :raises psycopg.OperationalError: when the database can't be asked.
+    :raises psycopg.Error: when the database can't be asked.
     """
     url = os.environ["DATABASE_URL"]
     with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:

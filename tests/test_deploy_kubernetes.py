@@ -372,6 +372,13 @@ def test_a_database_that_is_away_restarts_no_runner() -> None:
     assert probe("readinessProbe", away) == 1
 
 
+def test_a_database_without_tables_is_one_line_and_no_traceback(owner_url: str) -> None:
+    empty = owner_url.rsplit("/", 1)[0] + "/template1"
+
+    assert probe("readinessProbe", empty) == 1
+    assert probe("livenessProbe", empty) == 0
+
+
 def test_a_runner_that_still_loads_its_model_is_alive_and_not_ready(
     jobs: Jobs, runner_url: str
 ) -> None:
