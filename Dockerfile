@@ -29,7 +29,7 @@ RUN groupadd --gid 10001 jobrunner \
         --shell /usr/sbin/nologin jobrunner
 
 COPY --from=build /opt/jobrunner /opt/jobrunner
-COPY deploy/make_secrets.py /opt/jobrunner/share/make_secrets.py
+COPY deploy/make_secrets.py deploy/check_runner.py /opt/jobrunner/share/
 
 # The root file system may be read-only: what is written goes to /tmp.
 ENV PATH="/opt/jobrunner/bin:$PATH" \

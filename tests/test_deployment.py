@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -15,13 +14,13 @@ import psycopg
 import pytest
 import yaml
 
+from deploy_files import ROOT, procfile
 from jobrunner import database, embedded, migrations
 from jobrunner import settings as jobrunner_settings
 from jobrunner.binaries import find_binaries
 from jobrunner.errors import EmbeddedError
 from web import settings as web_settings
 
-ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["secrets", "migrate", "web", "jobrunner"]
@@ -32,11 +31,6 @@ def dockerfile(instruction: str) -> list[str]:
     """The arguments of each such instruction, in order."""
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     return re.findall(rf"^{instruction}\s+(.*)$", text, re.MULTILINE)
-
-
-def procfile() -> dict[str, list[str]]:
-    lines = (ROOT / "Procfile").read_text().splitlines()
-    return {name: shlex.split(command) for name, command in (line.split(": ", 1) for line in lines)}
 
 
 def environment(service: str) -> dict[str, str]:
@@ -78,6 +72,17 @@ def test_the_image_is_made_of_nothing_but_what_it_needs() -> None:
         line for line in ignored if line.startswith("!")
     }
     assert all((ROOT / source).exists() for source in sources)
+
+
+def test_what_is_run_from_the_image_s_share_is_copied_there() -> None:
+    said = (ROOT / "docker-compose.yml").read_text() + "".join(
+        path.read_text() for path in (ROOT / "deploy" / "kubernetes").rglob("*.yaml")
+    )
+    (copied,) = [it for it in dockerfile("COPY") if it.endswith("/opt/jobrunner/share/")]
+
+    run = set(re.findall(r"/opt/jobrunner/share/(\w+\.py)", said))
+
+    assert {f"deploy/{name}" for name in run} == set(copied.split()[:-1])
 
 
 def test_the_image_serves_the_web_if_it_is_told_nothing() -> None:
@@ -150,6 +155,19 @@ def test_our_services_can_change_nothing_on_their_disk_and_have_no_privileges() 
 def test_there_may_be_several_of_each_but_the_database() -> None:
     assert not any("container_name" in service for service in SERVICES.values())
     assert not any("hostname" in service for service in SERVICES.values())
+    # No port or address that only one of them could have, and no number of them that is fixed.
+    for key in ("ports", "expose", "scale", "deploy", "mac_address"):
+        assert key not in SERVICES["jobrunner"]
+    assert isinstance(SERVICES["jobrunner"]["networks"], list)
+
+
+def test_the_scaling_that_its_head_tells_of_is_of_a_service_that_may_be_several() -> None:
+    head = (ROOT / "docker-compose.yml").read_text().split("\n\n")[0]
+    scaled = re.findall(r"--scale (\w+)=\d+", (ROOT / "docker-compose.yml").read_text())
+
+    assert "docker compose up --build --scale jobrunner=" in head
+    assert set(scaled) == {"jobrunner"}
+    assert scaled[0] in SERVICES
 
 
 def test_the_image_is_built_once_and_never_fetched() -> None:
@@ -424,11 +442,12 @@ def test_no_password_is_in_the_log_of_the_database(deployed: Deployed) -> None:
 
 def health(deployed: Deployed) -> int:
     """Run the health check of the service ``jobrunner`` on this machine."""
-    _, program, *arguments = SERVICES["jobrunner"]["healthcheck"]["test"]
+    _, program, script, *arguments = SERVICES["jobrunner"]["healthcheck"]["test"]
     assert program == "python"
+    here = script.replace("/opt/jobrunner/share", str(ROOT / "deploy"))
     told = os.environ | {"DATABASE_URL": deployed.url("jobrunner")}
     return subprocess.run(
-        [sys.executable, *arguments], env=told, stderr=subprocess.DEVNULL, check=False
+        [sys.executable, here, *arguments], env=told, stderr=subprocess.DEVNULL, check=False
     ).returncode
 
 
