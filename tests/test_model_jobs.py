@@ -1,12 +1,13 @@
 """Models with inputs of their own: checked by what they say they take, before all else."""
 
-import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel, Field, TypeAdapter
 
 from helpers import CARD, Jobs
 from jobrunner import heartbeat
@@ -31,10 +32,22 @@ OTHER = {"type": "object", "required": ["height"]}
 URL = "/models/resize/predict"
 
 
-def register(jobs: Jobs, version: str = "1", schema: Json | None = SCHEMA) -> None:
-    heartbeat.register_model(
-        jobs.db, "resize", {**CARD, "version": version, "input_schema": schema}
-    )
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+Kinds = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+def register(
+    jobs: Jobs, version: str = "1", schema: Json | None = SCHEMA, output: Json | None = None
+) -> None:
+    said = {"version": version, "input_schema": schema, "output_schema": output}
+    heartbeat.register_model(jobs.db, "resize", CARD | said)
 
 
 def serve(jobs: Jobs, version: str) -> None:
@@ -260,10 +273,101 @@ def test_the_description_has_what_each_model_takes(client: FlaskClient, jobs: Jo
     OpenAPIV31SpecValidator(document).validate()
     operation = document["paths"]["/models/resize/predict"]["post"]
     assert "name" not in {parameter["name"] for parameter in operation["parameters"]}
-    taken = document["components"]["schemas"]["resize.input"]
-    assert taken["properties"]["inner"] == {"$ref": "#/components/schemas/resize.input.Inner"}
-    assert "resize.input.Inner" in document["components"]["schemas"]
-    assert "$defs" not in json.dumps(document)
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/resize.submission"}
+    assert is_valid({"input": {"width": 1, "inner": {"x": 1.5}}}, body, document)
+    assert not is_valid({"input": {"width": 1, "inner": {"x": "?"}}}, body, document)
+
+
+def test_the_description_has_what_each_model_gives(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs, schema=None, output=SCHEMA)
+    job = client.get(f"/jobs/{jobs.add(status='completed', model='resize')}").get_json()
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    operation = document["paths"]["/models/resize/predict"]["post"]
+    body = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/resize.job"}
+    assert is_valid(job | {"result": {"width": 1, "inner": {"x": 1.5}}}, body, document)
+    assert is_valid(job | {"result": None}, body, document)
+    assert not is_valid(job | {"result": {"width": 1, "inner": {"x": "?"}}}, body, document)
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/ModelSubmission"
+    }
+
+
+# Each takes an object that holds itself: of the first name as deeply as one likes.
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        {"type": "object", "properties": {"a": {"$ref": "#/properties/b"}, "b": {"$ref": "#"}}},
+        {"$ref": "#/$defs/A~1%20c", "$defs": {"A/ c": {"properties": {"a": {"$ref": "#"}},
+                                                       "type": "object"}}},
+        {"$id": "https://example.org/it", "$schema": "https://json-schema.org/draft/2020-12/schema",
+         "type": "object", "properties": {"a": {"$ref": "#"}}},
+        {"type": "object", "properties": {"a": {"$ref": "#"}, "default": {"default": {"a": 1}}}},
+    ],
+)  # fmt: skip
+def test_what_a_schema_refers_to_is_found_in_the_description(
+    client: FlaskClient, jobs: Jobs, schema: Json
+) -> None:
+    register(jobs, schema=schema, output=schema)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    for name in ("resize.input", "resize.result"):
+        place = {"$ref": f"#/components/schemas/{name}"}
+        assert is_valid({"a": {"a": {}}}, place, document)
+        assert not is_valid({"a": {"a": 1}}, place, document)
+
+
+def test_members_of_a_union_are_found_by_what_tells_them_apart(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    kinds = TypeAdapter(Kinds).json_schema()
+    register(jobs, output=kinds)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    result = document["components"]["schemas"]["resize.result"]
+    prefix = "#/components/schemas/resize.result/$defs/"
+    assert result["discriminator"]["mapping"] == {"cat": f"{prefix}Cat", "dog": f"{prefix}Dog"}
+    assert is_valid({"kind": "dog"}, result, document)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "strange"},
+        {"$ref": "#/$defs/Nothing"},
+        {"$ref": "https://example.org/elsewhere"},
+        {"$ref": "#word", "$defs": {"A": {"$anchor": "word"}}},
+        {"$ref": "inner", "$defs": {"A": {"$id": "inner"}}},
+        {"properties": {"$ref": {"type": "string"}}},
+        {"default": {"$ref": "#/nowhere"}},
+        {"discriminator": "kind"},
+        {"discriminator": {"propertyName": "kind", "mapping": {"a": "A"}}},
+    ],
+)
+def test_a_schema_that_can_not_stand_in_the_description_is_left_out(
+    client: FlaskClient, jobs: Jobs, schema: Json
+) -> None:
+    register(jobs, schema=schema, output=schema)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    assert "/models/resize/predict" in document["paths"]
+    assert not {name for name in document["components"]["schemas"] if name.startswith("resize")}
+
+
+def is_valid(value: Json, schema: Json, document: Json) -> bool:
+    whole = schema | {"components": document["components"]}
+    return bool(Draft202012Validator(whole).is_valid(value))
 
 
 def test_the_description_is_there_without_the_tables(client: FlaskClient, jobs: Jobs) -> None:
