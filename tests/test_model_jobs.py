@@ -142,18 +142,58 @@ def test_numbers_that_postgresql_writes_at_length_are_refused(
     assert faults(response) == {"/input": "should not have so many large numbers"}
 
 
-def test_a_choice_of_types_that_nest_is_not_tried_in_depth(client: FlaskClient, jobs: Jobs) -> None:
-    choice = {"anyOf": [{"$ref": "#/$defs/N"}, {"$ref": "#/$defs/P"}, {"type": "null"}]}
-    part = {"type": "object", "properties": {"a": choice}}
-    register(jobs, schema=part | {"$defs": {"N": part, "P": part}})
-    value: Json = {"a": 5}
-    for _ in range(30):
-        value = {"a": value}
+def either(*references: str) -> Json:
+    """An object whose field a is one of these."""
+    choice = {"anyOf": [*({"$ref": reference} for reference in references), {"type": "null"}]}
+    return {"type": "object", "properties": {"a": choice}}
 
-    assert faults(client.post(URL, json={"input": value})) == {
+
+def nested(depth: int, value: Json) -> Json:
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+NESTS_BY_NAMES = either("#/$defs/N", "#/$defs/P")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        NESTS_BY_NAMES | {"$defs": {"N": NESTS_BY_NAMES, "P": NESTS_BY_NAMES}},
+        either("#", "#"),
+        either("#/$defs/N", "#") | {"$defs": {"N": {"allOf": [{"$ref": "#"}]}}},
+        either("#/$defs/%4E", "#/$defs/N")
+        | {"$defs": {"N": {"properties": {"a": {"$ref": "#/properties/a"}}}}},
+    ],
+)
+def test_a_choice_of_types_that_nest_is_not_tried_in_depth(
+    schema: Json, client: FlaskClient, jobs: Jobs
+) -> None:
+    register(jobs, schema=schema)
+
+    assert faults(client.post(URL, json={"input": nested(30, {"a": 5})})) == {
         "/input": "should not be nested so deeply"
     }
     assert client.post(URL, json={"input": {"a": {"a": {}}}}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        either("#/$defs/N") | {"$defs": {"N": {"properties": {"a": {"$ref": "#/$defs/N"}}}}},
+        {"properties": {"a": {"$ref": "#"}}, "$defs": {"N": either("#/$defs/N", "#/$defs/N")}},
+    ],
+)
+def test_what_nests_without_a_choice_at_each_level_may_be_deep(
+    schema: Json, client: FlaskClient, jobs: Jobs
+) -> None:
+    register(jobs, schema=schema)
+
+    response = client.post(URL, json={"input": nested(30, {})})
+
+    assert response.status_code == 202
 
 
 def test_of_a_large_input_the_first_fault_is_told(client: FlaskClient, jobs: Jobs) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from flask import current_app, request
 from jsonschema_rs import Draft202012Validator, ValidationError
@@ -54,7 +55,8 @@ DETAILS = {
     "pattern": "should match the pattern that is given for it",
 }
 
-REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
+REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
+CHOICE = re.compile(r'"(?:anyOf|oneOf)":')
 
 Place = tuple[str | int, ...]
 Schema = dict[str, Any]
@@ -126,16 +128,41 @@ def _compiled(model: str, schema: Schema | None) -> Checked | None:
 
 def has_choices_in_depth(schema: Schema) -> bool:
     """Whether a schema has a choice of types that may hold themselves."""
-    parts = schema.get("$defs")
-    texts = (
-        {name: json.dumps(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
-    )
-    reached = {name: set(REFERENCE.findall(text)) for name, text in texts.items()}
-    for _ in reached:
-        for names in reached.values():
-            names |= {each for name in list(names) for each in reached.get(name, ())}
-    held = [text for name, text in texts.items() if name in reached[name]]
-    return any('"anyOf"' in text or '"oneOf"' in text for text in held)
+    texts: dict[str, str] = {}
+    links: dict[str, list[str]] = {}
+    ahead = ["#"]
+    while ahead:
+        if (reference := ahead.pop()) not in texts:
+            texts[reference] = json.dumps(_part(schema, reference), ensure_ascii=False)
+            links[reference] = REFERENCE.findall(texts[reference])
+            ahead += links[reference]
+    chosen = (reference for reference, text in texts.items() if CHOICE.search(text))
+    return any(_leads_back(reference, links) for reference in chosen)
+
+
+def _part(schema: Schema, reference: str) -> Any:
+    """What a reference means; all of it where that can not be told."""
+    if reference == "#":
+        # The definitions only as far as they are referred to.
+        return {name: part for name, part in schema.items() if name != "$defs"}
+    part: Any = schema
+    for name in unquote(reference.removeprefix("#/")).split("/"):
+        try:
+            part = part[name.replace("~1", "/").replace("~0", "~")]
+        except (LookupError, TypeError):
+            return schema
+    return part
+
+
+def _leads_back(start: str, links: dict[str, list[str]]) -> bool:
+    seen, ahead = set[str](), [*links[start]]
+    while ahead:
+        if (reference := ahead.pop()) == start:
+            return True
+        if reference not in seen:
+            seen.add(reference)
+            ahead += links[reference]
+    return False
 
 
 def depth_of(value: object) -> int:
