@@ -23,6 +23,10 @@ MAX_VERSION = 100
 MAX_SCHEMA_BYTES = 65_536
 # Hints that say nothing of a type.
 UNTYPED = (Any, object, dict)
+OTHER_TYPED_DICT = (
+    "before Python 3.12 types can not be read from typing.TypedDict: write"
+    " `from typing_extensions import TypedDict` instead"
+)
 
 Json = dict[str, Any]
 # Says how far a call is: a fraction from 0 to 1, and a word for what is being done.
@@ -205,6 +209,8 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(hint)
     except PydanticUserError as error:
+        if error.code == "typed-dict-version":
+            raise ModelLoadError(OTHER_TYPED_DICT) from error
         raise ModelLoadError(f"{hint} is no type that JSON can be read into") from error
 
 
