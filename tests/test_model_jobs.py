@@ -13,6 +13,7 @@ from helpers import CARD, Jobs
 from jobrunner import heartbeat
 from jobrunner.errors import ModelLoadError
 from web import backlog
+from web.inputs import NOT_TOLD
 
 Json = dict[str, Any]
 
@@ -199,9 +200,30 @@ def test_what_nests_without_a_choice_at_each_level_may_be_deep(
 def test_of_a_large_input_the_first_fault_is_told(client: FlaskClient, jobs: Jobs) -> None:
     register(jobs)
 
-    response = client.post(URL, json={"input": {"width": 1, "names": [0] * 50_000}})
+    for count in (3000, 50_000):
+        response = client.post(URL, json={"input": {"width": 1, "names": [0] * count}})
+        assert len(faults(response)) == 1
 
-    assert len(faults(response)) == 1
+
+def test_of_a_small_input_a_hundred_faults_are_told(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+
+    response = client.post(URL, json={"input": {f"{number}": 1 for number in range(500)}})
+
+    assert len(faults(response)) == 100
+
+
+def test_of_a_large_input_with_a_choice_of_types_it_is_not_told_where_it_is_wrong(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    names = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+    register(jobs, schema={"type": "object", "properties": {"names": names}})
+
+    large = client.post(URL, json={"input": {"names": [0] * 300_000}})
+    small = client.post(URL, json={"input": {"names": [0] * 300}})
+
+    assert faults(large) == {"/input": NOT_TOLD}
+    assert list(faults(small)) == ["/input/names"]
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "file:///etc/hostname", "other"])
