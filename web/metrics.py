@@ -72,8 +72,11 @@ GAUGES = {
 OUTCOMES = ("completed", "failed", "retried")
 COUNTERS = {
     "released": ("jobrunner_releases", "Starts that were handed back, not counted as attempts."),
-    "calls": ("jobrunner_model_calls", "Calls of the model, each with the jobs of a batch."),
-    "rescued": ("jobrunner_rescues", "Jobs that were freed from dead runners."),
+    "calls": (
+        "jobrunner_model_calls",
+        "Calls of the model that came to an end, each with the jobs of a batch.",
+    ),
+    "rescued": ("jobrunner_rescues", "Times that a job was freed from a dead runner."),
 }
 
 
@@ -97,14 +100,14 @@ DISTRIBUTIONS = (
     ),
     Distribution(
         "jobrunner_inference_seconds",
-        "Seconds that an inference took, as the worker measured it.",
+        "Seconds that the call of the model took, as its worker measured it, of each job.",
         "bounds",
         "inferences",
         "inference_seconds",
     ),
     Distribution(
         "jobrunner_batch_size",
-        "Jobs in a call of the model, of each call.",
+        "Jobs in a call of the model, of each call whose jobs have all come to an end.",
         "size_bounds",
         "batch_sizes",
         "batched",
@@ -149,7 +152,7 @@ class Found(Collector):
     def _attempts(self) -> Metric:
         attempts = CounterMetricFamily(
             "jobrunner_attempts",
-            "Attempts by what came of them: of their job, or that it is tried again.",
+            "Attempts by what became of their job: final, or retried, which is pending again.",
             labels=("model", "outcome"),
         )
         for row in self._activity:
