@@ -307,7 +307,7 @@ def test_to_stop_the_web_ends_all_waits_and_streams_at_once(
 
         assert waiting.result().json["status"] == "pending"
         assert stream.event() is None
-        assert monotonic() < began + 2
+        assert monotonic() < began + 6  # gunicorn gives up on requests after 8
 
 
 def test_what_nobody_tells_is_found_by_polling(get: Submit, jobs: Jobs, db: Db) -> None:
