@@ -15,7 +15,7 @@ from jobrunner.outcome import Outcome
 
 Connection = psycopg.Connection[Any]
 
-READ_BOUNDS = "select histogram_bounds()"
+READ_BOUNDS = "select histogram_bounds(), batch_size_bounds()"
 
 # Somebody may hold the rows: that is no reason to keep jobs waiting.
 WAIT_BRIEFLY = "set local lock_timeout = '100ms'"
@@ -24,7 +24,8 @@ WAIT_BRIEFLY = "set local lock_timeout = '100ms'"
 RECORD = """
     insert into activity (
         model, minute, completed, failed, retried, released, rescued,
-        waits, wait_seconds, inferences, inference_seconds, calls
+        waits, wait_seconds, inferences, inference_seconds, calls,
+        batch_sizes, batched
     )
     select
         done.model,
@@ -38,7 +39,9 @@ RECORD = """
         done.wait_seconds,
         done.inferences,
         done.inference_seconds,
-        done.calls
+        done.calls,
+        done.batch_sizes,
+        done.batched
     from jsonb_to_recordset(%(rows)s::jsonb) as done (
         model text,
         completed bigint,
@@ -50,7 +53,9 @@ RECORD = """
         wait_seconds double precision,
         inferences bigint[],
         inference_seconds double precision,
-        calls double precision
+        calls double precision,
+        batch_sizes bigint[],
+        batched bigint
     )
     cross join (
         values
@@ -69,7 +74,9 @@ RECORD = """
         wait_seconds = activity.wait_seconds + excluded.wait_seconds,
         inferences = add_counts(activity.inferences, excluded.inferences),
         inference_seconds = activity.inference_seconds + excluded.inference_seconds,
-        calls = activity.calls + excluded.calls
+        calls = activity.calls + excluded.calls,
+        batch_sizes = add_counts(activity.batch_sizes, excluded.batch_sizes),
+        batched = activity.batched + excluded.batched
 """
 
 DELETE_OLD = """
@@ -82,10 +89,11 @@ DELETE_OLD = """
 
 @dataclass
 class Counts:
-    """What was done for one model. ``waits`` and ``inferences`` are histograms."""
+    """What was done for one model; the lists are histograms."""
 
     waits: list[int]
     inferences: list[int]
+    batch_sizes: list[int]
     completed: int = 0
     failed: int = 0
     retried: int = 0
@@ -95,6 +103,8 @@ class Counts:
     inference_seconds: float = 0.0
     # Of the model, each with as many jobs as its batch had.
     calls: float = 0.0
+    # Jobs in the calls that ``batch_sizes`` counts.
+    batched: int = 0
 
 
 class Activity:
@@ -102,19 +112,24 @@ class Activity:
 
     def __init__(self) -> None:
         self._bounds: Sequence[float] = ()
+        self._size_bounds: Sequence[int] = ()
+        # By model and size of their call: jobs that are not counted in ``batch_sizes`` yet. Those
+        # of one call need not end together.
+        self._ended: dict[tuple[str, int], int] = {}
         self._counts: dict[str, Counts] = {}
 
     def begin(self, connection: Connection) -> None:
         """Learn the bounds of the histograms; nothing can be counted before."""
         if not self._bounds:
-            [(self._bounds,)] = connection.execute(READ_BOUNDS).fetchall()
+            [bounds] = connection.execute(READ_BOUNDS).fetchall()
+            self._bounds, self._size_bounds = bounds
 
     def of(self, model: str) -> Counts:
         """The counts of a model, to add to."""
         counts = self._counts.get(model)
         if counts is None:
-            places = len(self._bounds) + 1
-            counts = self._counts[model] = Counts([0] * places, [0] * places)
+            places, sizes = len(self._bounds) + 1, len(self._size_bounds) + 1
+            counts = self._counts[model] = Counts([0] * places, [0] * places, [0] * sizes)
         return counts
 
     def add_waits(self, model: str, waits: Iterable[float]) -> None:
@@ -127,7 +142,8 @@ class Activity:
     def add_outcomes(self, outcomes: Iterable[Outcome], statuses: Mapping[str, str]) -> None:
         """Count attempts by the status that their jobs have now, and their inferences."""
         for outcome in outcomes:
-            counts, status = self.of(outcome.job.model), statuses[outcome.job.id]
+            model = outcome.job.model
+            counts, status = self.of(model), statuses[outcome.job.id]
             if status == "completed":
                 counts.completed += 1
             elif status == "failed":
@@ -137,7 +153,9 @@ class Activity:
             if (seconds := outcome.seconds) is not None:
                 counts.inferences[bisect_left(self._bounds, seconds)] += 1
                 counts.inference_seconds += seconds
-                counts.calls += 1 / outcome.batch_size
+                size = outcome.batch_size
+                counts.calls += 1 / size
+                self._ended[model, size] = self._ended.get((model, size), 0) + 1
 
     def add_released(self, model: str, status: str) -> None:
         """Count a start that was handed back, by the status that its job has now."""
@@ -160,12 +178,22 @@ class Activity:
 
         :raises psycopg.Error: when that can't be done now; the counts stay.
         """
+        self._count_calls()
         if self._counts:
             rows = [{"model": model} | asdict(counts) for model, counts in self._counts.items()]
             with connection.transaction():
                 connection.execute(WAIT_BRIEFLY)
                 connection.execute(RECORD, {"rows": json.dumps(rows)})
             self._counts = {}
+
+    def _count_calls(self) -> None:
+        """Count a call once there are as many jobs as it had."""
+        for (model, size), jobs in self._ended.items():
+            calls, self._ended[model, size] = divmod(jobs, size)
+            if calls:
+                counts = self.of(model)
+                counts.batch_sizes[bisect_left(self._size_bounds, size)] += calls
+                counts.batched += calls * size
 
 
 def delete_old(connection: Connection) -> None:

@@ -23,6 +23,10 @@ MAX_VERSION = 100
 MAX_SCHEMA_BYTES = 65_536
 # Hints that say nothing of a type.
 UNTYPED = (Any, object, dict)
+OTHER_TYPED_DICT = (
+    "before Python 3.12 types can not be read from typing.TypedDict: write"
+    " `from typing_extensions import TypedDict` instead"
+)
 
 # What json.loads() finds out first, whether its text is UTF-8 say, is known.
 DECODER = json.JSONDecoder()
@@ -208,6 +212,8 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(hint)
     except PydanticUserError as error:
+        if error.code == "typed-dict-version":
+            raise ModelLoadError(OTHER_TYPED_DICT) from error
         raise ModelLoadError(f"{hint} is no type that JSON can be read into") from error
 
 

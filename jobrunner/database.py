@@ -17,6 +17,7 @@ from psycopg.waiting import Ready, Wait
 from jobrunner.errors import (
     DatabaseError,
     DatabaseNotFound,
+    DatabaseRefused,
     DatabaseUnavailable,
     SchemaMissing,
 )
@@ -48,6 +49,26 @@ ENCODING = {"client_encoding": "utf8"}
 
 # A connection that is gone has no sqlstate: psycopg raises these two classes for it.
 Lost = (psycopg.OperationalError, psycopg.InterfaceError)
+
+# A connection that was never made has no sqlstate either: the words have to do. Those of a server
+# that says no, unless it is one that will say yes in a moment, and those of who finds no server.
+REFUSED = (
+    "FATAL:",
+    "failed to resolve host",
+    "could not translate host name",
+    "no password supplied",
+)
+PASSING = (
+    "starting up",
+    "shutting down",
+    "not yet accepting connections",
+    "not accepting connections",
+    "in recovery mode",
+    "too many clients",
+    "connection slots are reserved",
+    "terminating connection",
+    "server_login_retry",
+)
 
 T = TypeVar("T")
 
@@ -114,24 +135,33 @@ def connect(
     The role is taken only if the login does not have it already (``alter role … set role``).
     ``session`` is what else to set, where no pooler stands between.
 
-    :raises DatabaseUnavailable: when the server does not answer or does not let us in.
+    :raises DatabaseUnavailable: when the server does not answer.
+    :raises DatabaseRefused: when it does not let us in, or there is none.
     :raises DatabaseError: when the login may not act as the role.
     """
     try:
         defaults = DEFAULTS | {"application_name": name}
         conninfo = make_conninfo(**(defaults | conninfo_to_dict(url) | ENCODING))
     except psycopg.ProgrammingError:
-        raise DatabaseUnavailable("DATABASE_URL is not a PostgreSQL URL") from None
+        raise DatabaseRefused("DATABASE_URL is not a PostgreSQL URL") from None
     try:
         connection = BoundedConnection.connect(conninfo, autocommit=True)
     except psycopg.Error as error:
-        raise DatabaseUnavailable(f"the database does not answer: {first_line(error)}") from None
+        said = first_line(error)
+        kind = DatabaseRefused if is_refusal(said) else DatabaseUnavailable
+        raise kind(f"the database does not answer: {said}") from None
     try:
         _set_up(connection, role, session)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def is_refusal(said: str) -> bool:
+    """Whether it does not help to try again, by what is said of a connection that was not made."""
+    refused = any(words in said for words in REFUSED)
+    return refused and not any(words in said for words in PASSING)
 
 
 def _set_up(connection: BoundedConnection, role: str | None, session: LiteralString | None) -> None:

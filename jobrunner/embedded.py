@@ -27,6 +27,9 @@ from jobrunner.processes import child_setup
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+# After a crash: a backend that outlives the server holds its memory, and keeps the next one out
+# until its statement is over.
+AGAIN_SECONDS = 20.0
 
 MEGABYTE = 2**20
 
@@ -59,6 +62,7 @@ class Server:
         self.port = 0
         self._binaries = binaries
         self._process: subprocess.Popen[bytes] | None = None
+        self._crashed_at: float | None = None
 
     @property
     def url(self) -> str:
@@ -91,17 +95,26 @@ class Server:
             ) from None
 
     def tend(self) -> None:
-        """Start the server again, where it was, if it has crashed.
+        """Start the server again, where it was, if it has crashed; try that with each call.
 
-        :raises EmbeddedError: when it does not start.
+        :raises EmbeddedError: when it does not start for AGAIN_SECONDS.
         """
         if self._process and (code := self._process.poll()) is not None:
             log.warning("child_crashed", name="database", code=code)
+            self._process, self._crashed_at = None, monotonic()
+        if self._crashed_at is None:
+            return
+        try:
             self.start()
+        except EmbeddedError:
+            if monotonic() > self._crashed_at + AGAIN_SECONDS:
+                raise
+        else:
+            self._crashed_at = None
 
     def stop(self, signum: int = signal.SIGINT) -> None:
         """Stop the server: SIGINT is a fast stop, SIGQUIT an immediate one (as in a crash)."""
-        if self._process is None:
+        if self._process is None and self._crashed_at is None:
             return
         with suppress(OSError):
             (self.home / URL_FILE).unlink()

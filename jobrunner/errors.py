@@ -5,6 +5,7 @@ JobrunnerError
 ├── DatabaseError
 │   ├── DatabaseNotFound
 │   ├── DatabaseUnavailable
+│   │   └── DatabaseRefused
 │   └── SchemaMissing
 ├── MigrationError
 ├── EmbeddedError
@@ -44,6 +45,10 @@ class DatabaseNotFound(DatabaseError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database does not answer."""
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database does not let us in: waiting does not help."""
 
 
 class SchemaMissing(DatabaseError):

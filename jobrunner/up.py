@@ -30,9 +30,10 @@ WEB_STOP_SECONDS = 10.0
 RUNNER_STOP_SECONDS = 10.0
 TEND_SECONDS = 0.2
 
-WEB = ["-m", "gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
+# -P: the current folder may hold a web.py of the user's, as it does his models.
+WEB = ["-P", "-m", "web"]
 # Not gunicorn's own check: it reads WEB_CONCURRENCY before the web does, and can't say so.
-CHECK_WEB = ["-c", "import web.gunicorn_config"]
+CHECK_WEB = ["-P", "-c", "import web.gunicorn_config"]
 RUNNER = ["-m", "jobrunner", "start"]
 
 

@@ -1,6 +1,7 @@
 """Models that take several items at once; what they answer says with how many others."""
 
 import os
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -152,6 +153,20 @@ class Half:
 
     def predict(self, item: Any) -> Any:
         return item
+
+
+class Plain(typing.TypedDict):
+    text: str
+
+
+class TakesTypingsDict:
+    def predict(self, item: Plain) -> Any:
+        return item
+
+
+class GivesTypingsDict:
+    def predict(self, item: Any) -> list[Plain]:
+        return [item]
 
 
 class TooMany:

@@ -113,10 +113,10 @@ def test_the_batches_are_counted(services: System, jobs: Jobs) -> None:
     finished(jobs, finished_ids)
 
     query = """
-        select calls, (select sum(count) from unnest(inferences) as count)
+        select calls, (select sum(count) from unnest(inferences) as count), batch_sizes[4], batched
         from activity where model = 'counting' and minute = '-infinity'
     """
-    wait_for(lambda: jobs.db.execute(query).fetchall() == [(2.0, 16)], "they are counted")
+    wait_for(lambda: jobs.db.execute(query).fetchall() == [(2.0, 16, 2, 16)], "they are counted")
     known = "select from model_crew where model = 'counting' and batch_size = 8"
     wait_for(lambda: jobs.db.execute(known).rowcount, "the size of a batch is known")
 

@@ -118,9 +118,12 @@ def test_a_batch_says_when_its_last_job_should_be_done(client: FlaskClient, jobs
 
 
 def test_a_hostile_batch_is_not_answered_at_great_length(client: FlaskClient, jobs: Jobs) -> None:
-    hostile = {"text": "good"} | {str(number): 1 for number in range(50_000)}
+    def faults(items: int, unknown: int) -> int:
+        hostile = {"text": "good"} | {str(number): 1 for number in range(unknown)}
+        response = client.post("/predict/batch", json={"items": [hostile] * items})
+        assert response.status_code == 422
+        return len(response.get_json()["errors"])
 
-    response = client.post("/predict/batch", json={"items": [hostile]})
-
-    assert response.status_code == 422
-    assert len(response.get_json()["errors"]) == 1000
+    assert faults(1, 50_000) == 20
+    assert faults(3, 30) == 60
+    assert faults(1000, 30) == 1000

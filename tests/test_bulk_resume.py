@@ -192,6 +192,44 @@ def test_a_restart_of_the_database_in_the_middle_is_survived(
 
 
 @pytest.mark.process
+def test_a_database_that_is_away_at_the_start_is_waited_for_as_well(
+    own_server: embedded.Server, services: System
+) -> None:
+    services.runner(MOCK_DELAY_SECONDS=0)
+    url = login_url(own_server.url, "web_login")
+    own_server.stop()
+
+    process = start(url, write(100), "--output", "out.ndjson")
+    wait_for(lambda: process.log or process.process.poll() is not None, "it has said something")
+    own_server.start()
+
+    assert process.wait(60) == 0
+    assert process.log.startswith("The database is away: waiting for it, 60 s.\n")
+    with psycopg.connect(own_server.url, autocommit=True) as admin:
+        assert_complete(Jobs(admin), 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("web_login:web_login", "web_login:wrong"), "password authentication failed"),
+        (("127.0.0.1", "nowhere.invalid"), "nowhere.invalid"),
+        (("/jobrunner", "/nothing"), 'database "nothing" does not exist'),
+        (("/jobrunner", "/postgres"), "run `jobrunner migrate`"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_said_at_once(
+    change: tuple[str, str], said: str, web_url: str
+) -> None:
+    done = execute(web_url.replace(*change), write(10))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr
+    assert "waiting for it" not in done.stderr
+
+
+@pytest.mark.process
 def test_memory_is_bounded_however_long_the_file(web_url: str, jobs: Jobs, fast: System) -> None:
     source = write(50_000, length=2000)
 

@@ -134,7 +134,7 @@ def test_a_body_that_nobody_wants_and_that_never_comes_is_not_waited_for(
     # The end comes after the pause for a client that is still sending, not after 7 s of them.
     started = monotonic()
     assert connection.recv(1) == b""
-    assert monotonic() - started < 4
+    assert monotonic() - started < 6
 
 
 def test_who_comes_while_it_stops_is_refused_and_not_left_to_wait(owner_url: str) -> None:

@@ -123,6 +123,12 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+def is_tended(server: Server) -> bool:
+    """Have it started again where it has ended; whether it runs now."""
+    server.tend()
+    return server.running
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -189,6 +195,43 @@ def test_a_server_that_has_crashed_is_started_where_it_was(running: Server) -> N
 
     assert running.url == url
     assert ask(url, "select 1") == 1
+
+
+def test_a_backend_that_outlives_the_crash_is_waited_for(running: Server) -> None:
+    server, pid = running, postmaster(running.home)[0]
+    with psycopg.connect(server.url) as connection:
+        backend = connection.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: not server.running, "the server is dead")
+
+            server.tend()
+            server.tend()
+
+            assert not server.running
+        finally:
+            os.kill(backend, signal.SIGKILL)
+    wait_for(lambda: is_tended(server), "it is back")
+    assert ask(server.url, "select 1") == 1
+
+
+def test_a_server_that_does_not_come_back_is_said_and_leaves_no_address(
+    make: Make, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make(copy)
+    server.start()
+    (copy / "pgdata" / "postgresql.conf").write_text("nonsense = on\n")
+    os.kill(postmaster(copy)[0], signal.SIGKILL)
+    wait_for(lambda: not server.running, "the server is dead")
+
+    server.tend()
+    monkeypatch.setattr("jobrunner.embedded.AGAIN_SECONDS", 0.0)
+    with pytest.raises(EmbeddedError, match="did not start; its log is"):
+        server.tend()
+
+    server.stop()
+    assert not (copy / "database_url").exists()
 
 
 # As whom it runs

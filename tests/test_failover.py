@@ -86,7 +86,7 @@ def test_the_loss_of_the_primary_loses_no_accepted_job_and_no_attempt(
 
 
 def test_a_runner_hears_the_new_primary(services: System, postgres: Postgres) -> None:
-    """It polls so seldom that only a notification explains a start within a second."""
+    """It polls so seldom that only a notification explains a start within ten."""
     services.runner(MOCK_DELAY_SECONDS=0, JOBRUNNER_POLL_SECONDS=60)
     postgres.crash_primary()
     postgres.promote()
@@ -98,7 +98,7 @@ def test_a_runner_hears_the_new_primary(services: System, postgres: Postgres) ->
         owner.execute("""insert into job (input) values ('{"text": "good"}')""")
         wait_for(lambda: Jobs(owner).count("completed") == 1, "the job is done")
 
-    assert monotonic() - began < 1
+    assert monotonic() - began < 10
 
 
 def is_writable(owner: psycopg.Connection[Any]) -> bool:

@@ -22,6 +22,20 @@ from web_server import WebServer, add_crew
 
 OPENMETRICS = "application/openmetrics-text"
 
+# As long as there was no batch_sizes: with all the columns of then, and no others.
+RECORD_OF_BEFORE = """
+    insert into activity (
+        model, minute, completed, failed, retried, released, rescued,
+        waits, wait_seconds, inferences, inference_seconds, calls
+    )
+    select %(model)s, '-infinity', 2, 0, 0, 0, 0, none.counts, 0, none.counts, 0, 0
+    from (
+        select array_fill(0::bigint, array[cardinality(histogram_bounds()) + 1])
+    ) as none (counts)
+    on conflict (model, minute) do update
+    set completed = activity.completed + excluded.completed
+"""
+
 
 def samples(text: str) -> dict[str, float]:
     """Each sample of the model sentiment by its name and its other labels."""
@@ -90,6 +104,7 @@ def test_each_has_a_help_and_the_type_of_its_name(client: FlaskClient, jobs: Job
         "jobrunner_model_calls": "counter",
         "jobrunner_wait_seconds": "histogram",
         "jobrunner_inference_seconds": "histogram",
+        "jobrunner_batch_size": "histogram",
     }
     assert all(family.documentation for family in families)
 
@@ -133,6 +148,46 @@ def test_what_runners_have_done_adds_up(client: FlaskClient, jobs: Jobs) -> None
     assert found["jobrunner_inference_seconds_count"] == 4
     assert found["jobrunner_inference_seconds_bucket 0.5"] == 2
     assert found["jobrunner_inference_seconds_sum"] == pytest.approx(8.6)
+
+
+def test_calls_are_counted_by_their_size_once_all_of_their_jobs_have_ended(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    counted = Activity()
+    counted.begin(jobs.db)
+    sizes = [1, 1, 3, 3, 3, 1000, 3, 3]
+    for size in sizes:
+        done = outcome(0.3)
+        done.batch_size = size
+        counted.add_outcomes([done], {"a": "completed"})
+    counted.record(jobs.db)
+
+    found = scraped(client)
+    assert found["jobrunner_batch_size_bucket 1.0"] == 2
+    assert found["jobrunner_batch_size_bucket 2.0"] == 2
+    assert found["jobrunner_batch_size_bucket 4.0"] == found["jobrunner_batch_size_count"] == 3
+    assert found["jobrunner_batch_size_sum"] == 5
+
+    last = outcome(0.3)
+    last.batch_size = 3
+    counted.add_outcomes([last], {"a": "completed"})
+    counted.record(jobs.db)
+
+    assert scraped(client)["jobrunner_batch_size_bucket 4.0"] == 4
+
+
+def test_a_runner_of_before_counts_on_beside_a_new_one(client: FlaskClient, jobs: Jobs) -> None:
+    counted = Activity()
+    counted.begin(jobs.db)
+    counted.add_outcomes([outcome(0.3)], {"a": "completed"})
+    counted.record(jobs.db)
+
+    for model in ("sentiment", "another"):
+        jobs.db.execute(RECORD_OF_BEFORE, {"model": model})
+
+    found = scraped(client)
+    assert found["jobrunner_attempts_total completed"] == 3
+    assert found["jobrunner_batch_size_count"] == found["jobrunner_batch_size_sum"] == 1
 
 
 def test_what_could_not_be_recorded_is_recorded_later(jobs: Jobs, web_url: str) -> None:

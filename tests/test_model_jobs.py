@@ -1,17 +1,19 @@
 """Models with inputs of their own: checked by what they say they take, before all else."""
 
-import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel, Field, TypeAdapter
 
 from helpers import CARD, Jobs
 from jobrunner import heartbeat
 from jobrunner.errors import ModelLoadError
 from web import backlog
+from web.inputs import NOT_TOLD
 
 Json = dict[str, Any]
 
@@ -31,10 +33,22 @@ OTHER = {"type": "object", "required": ["height"]}
 URL = "/models/resize/predict"
 
 
-def register(jobs: Jobs, version: str = "1", schema: Json | None = SCHEMA) -> None:
-    heartbeat.register_model(
-        jobs.db, "resize", {**CARD, "version": version, "input_schema": schema}
-    )
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+Kinds = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+def register(
+    jobs: Jobs, version: str = "1", schema: Json | None = SCHEMA, output: Json | None = None
+) -> None:
+    said = {"version": version, "input_schema": schema, "output_schema": output}
+    heartbeat.register_model(jobs.db, "resize", CARD | said)
 
 
 def serve(jobs: Jobs, version: str) -> None:
@@ -129,26 +143,87 @@ def test_numbers_that_postgresql_writes_at_length_are_refused(
     assert faults(response) == {"/input": "should not have so many large numbers"}
 
 
-def test_a_choice_of_types_that_nest_is_not_tried_in_depth(client: FlaskClient, jobs: Jobs) -> None:
-    choice = {"anyOf": [{"$ref": "#/$defs/N"}, {"$ref": "#/$defs/P"}, {"type": "null"}]}
-    part = {"type": "object", "properties": {"a": choice}}
-    register(jobs, schema=part | {"$defs": {"N": part, "P": part}})
-    value: Json = {"a": 5}
-    for _ in range(30):
-        value = {"a": value}
+def either(*references: str) -> Json:
+    """An object whose field a is one of these."""
+    choice = {"anyOf": [*({"$ref": reference} for reference in references), {"type": "null"}]}
+    return {"type": "object", "properties": {"a": choice}}
 
-    assert faults(client.post(URL, json={"input": value})) == {
+
+def nested(depth: int, value: Json) -> Json:
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+NESTS_BY_NAMES = either("#/$defs/N", "#/$defs/P")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        NESTS_BY_NAMES | {"$defs": {"N": NESTS_BY_NAMES, "P": NESTS_BY_NAMES}},
+        either("#", "#"),
+        either("#/$defs/N", "#") | {"$defs": {"N": {"allOf": [{"$ref": "#"}]}}},
+        either("#/$defs/%4E", "#/$defs/N")
+        | {"$defs": {"N": {"properties": {"a": {"$ref": "#/properties/a"}}}}},
+    ],
+)
+def test_a_choice_of_types_that_nest_is_not_tried_in_depth(
+    schema: Json, client: FlaskClient, jobs: Jobs
+) -> None:
+    register(jobs, schema=schema)
+
+    assert faults(client.post(URL, json={"input": nested(30, {"a": 5})})) == {
         "/input": "should not be nested so deeply"
     }
     assert client.post(URL, json={"input": {"a": {"a": {}}}}).status_code == 202
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        either("#/$defs/N") | {"$defs": {"N": {"properties": {"a": {"$ref": "#/$defs/N"}}}}},
+        {"properties": {"a": {"$ref": "#"}}, "$defs": {"N": either("#/$defs/N", "#/$defs/N")}},
+    ],
+)
+def test_what_nests_without_a_choice_at_each_level_may_be_deep(
+    schema: Json, client: FlaskClient, jobs: Jobs
+) -> None:
+    register(jobs, schema=schema)
+
+    response = client.post(URL, json={"input": nested(30, {})})
+
+    assert response.status_code == 202
+
+
 def test_of_a_large_input_the_first_fault_is_told(client: FlaskClient, jobs: Jobs) -> None:
     register(jobs)
 
-    response = client.post(URL, json={"input": {"width": 1, "names": [0] * 50_000}})
+    for count in (3000, 50_000):
+        response = client.post(URL, json={"input": {"width": 1, "names": [0] * count}})
+        assert len(faults(response)) == 1
 
-    assert len(faults(response)) == 1
+
+def test_of_a_small_input_a_hundred_faults_are_told(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs)
+
+    response = client.post(URL, json={"input": {f"{number}": 1 for number in range(500)}})
+
+    assert len(faults(response)) == 100
+
+
+def test_of_a_large_input_with_a_choice_of_types_it_is_not_told_where_it_is_wrong(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    names = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+    register(jobs, schema={"type": "object", "properties": {"names": names}})
+
+    large = client.post(URL, json={"input": {"names": [0] * 300_000}})
+    small = client.post(URL, json={"input": {"names": [0] * 300}})
+
+    assert faults(large) == {"/input": NOT_TOLD}
+    assert list(faults(small)) == ["/input/names"]
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "file:///etc/hostname", "other"])
@@ -260,10 +335,101 @@ def test_the_description_has_what_each_model_takes(client: FlaskClient, jobs: Jo
     OpenAPIV31SpecValidator(document).validate()
     operation = document["paths"]["/models/resize/predict"]["post"]
     assert "name" not in {parameter["name"] for parameter in operation["parameters"]}
-    taken = document["components"]["schemas"]["resize.input"]
-    assert taken["properties"]["inner"] == {"$ref": "#/components/schemas/resize.input.Inner"}
-    assert "resize.input.Inner" in document["components"]["schemas"]
-    assert "$defs" not in json.dumps(document)
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/resize.submission"}
+    assert is_valid({"input": {"width": 1, "inner": {"x": 1.5}}}, body, document)
+    assert not is_valid({"input": {"width": 1, "inner": {"x": "?"}}}, body, document)
+
+
+def test_the_description_has_what_each_model_gives(client: FlaskClient, jobs: Jobs) -> None:
+    register(jobs, schema=None, output=SCHEMA)
+    job = client.get(f"/jobs/{jobs.add(status='completed', model='resize')}").get_json()
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    operation = document["paths"]["/models/resize/predict"]["post"]
+    body = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/resize.job"}
+    assert is_valid(job | {"result": {"width": 1, "inner": {"x": 1.5}}}, body, document)
+    assert is_valid(job | {"result": None}, body, document)
+    assert not is_valid(job | {"result": {"width": 1, "inner": {"x": "?"}}}, body, document)
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/ModelSubmission"
+    }
+
+
+# Each takes an object that holds itself: of the first name as deeply as one likes.
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        {"type": "object", "properties": {"a": {"$ref": "#/properties/b"}, "b": {"$ref": "#"}}},
+        {"$ref": "#/$defs/A~1%20c", "$defs": {"A/ c": {"properties": {"a": {"$ref": "#"}},
+                                                       "type": "object"}}},
+        {"$id": "https://example.org/it", "$schema": "https://json-schema.org/draft/2020-12/schema",
+         "type": "object", "properties": {"a": {"$ref": "#"}}},
+        {"type": "object", "properties": {"a": {"$ref": "#"}, "default": {"default": {"a": 1}}}},
+    ],
+)  # fmt: skip
+def test_what_a_schema_refers_to_is_found_in_the_description(
+    client: FlaskClient, jobs: Jobs, schema: Json
+) -> None:
+    register(jobs, schema=schema, output=schema)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    for name in ("resize.input", "resize.result"):
+        place = {"$ref": f"#/components/schemas/{name}"}
+        assert is_valid({"a": {"a": {}}}, place, document)
+        assert not is_valid({"a": {"a": 1}}, place, document)
+
+
+def test_members_of_a_union_are_found_by_what_tells_them_apart(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    kinds = TypeAdapter(Kinds).json_schema()
+    register(jobs, output=kinds)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    result = document["components"]["schemas"]["resize.result"]
+    prefix = "#/components/schemas/resize.result/$defs/"
+    assert result["discriminator"]["mapping"] == {"cat": f"{prefix}Cat", "dog": f"{prefix}Dog"}
+    assert is_valid({"kind": "dog"}, result, document)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "strange"},
+        {"$ref": "#/$defs/Nothing"},
+        {"$ref": "https://example.org/elsewhere"},
+        {"$ref": "#word", "$defs": {"A": {"$anchor": "word"}}},
+        {"$ref": "inner", "$defs": {"A": {"$id": "inner"}}},
+        {"properties": {"$ref": {"type": "string"}}},
+        {"default": {"$ref": "#/nowhere"}},
+        {"discriminator": "kind"},
+        {"discriminator": {"propertyName": "kind", "mapping": {"a": "A"}}},
+    ],
+)
+def test_a_schema_that_can_not_stand_in_the_description_is_left_out(
+    client: FlaskClient, jobs: Jobs, schema: Json
+) -> None:
+    register(jobs, schema=schema, output=schema)
+
+    document = client.get("/openapi.json").get_json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    assert "/models/resize/predict" in document["paths"]
+    assert not {name for name in document["components"]["schemas"] if name.startswith("resize")}
+
+
+def is_valid(value: Json, schema: Json, document: Json) -> bool:
+    whole = schema | {"components": document["components"]}
+    return bool(Draft202012Validator(whole).is_valid(value))
 
 
 def test_the_description_is_there_without_the_tables(client: FlaskClient, jobs: Jobs) -> None:

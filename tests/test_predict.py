@@ -182,7 +182,7 @@ def test_a_model_is_known_within_moments_of_its_registration(
     predict()
     db.execute("insert into model (name) values ('spam')")
 
-    wait_for(lambda: predict(model="spam").status_code == 202, "spam is known", seconds=3)
+    wait_for(lambda: predict(model="spam").status_code == 202, "spam is known", seconds=10)
 
 
 @pytest.mark.parametrize(

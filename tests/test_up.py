@@ -121,7 +121,7 @@ class Up:
 
     def web(self) -> tuple[int, set[int]]:
         """The pid of the web's master, and those of its workers."""
-        [master] = [pid for pid in children(self.pid) if b"gunicorn" in arguments_of(pid)]
+        [master] = [pid for pid in children(self.pid) if b"\0web\0" in arguments_of(pid)]
         return master, children(master)
 
     def refused(self) -> str:
@@ -528,6 +528,21 @@ def test_a_model_of_ones_own_is_served_and_the_banner_says_how_to_ask_for_it(
     up = start(tmp_path / "home", *model, PYTHONPATH=tmp_path)
 
     assert '{"model": "mine", "text": "This product is amazing!"}' in up.output
+    status, job = up.call("/predict", {"model": "mine", "text": "I love it"})
+    assert status == 202
+    assert up.wait_for_job(job["job_id"])["result"] == {"sentiment": "mine", "confidence": 1}
+
+
+def test_files_of_ones_own_may_be_called_as_ours_are(
+    start: Callable[..., Up], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mymodel.py").write_text(MY_MODEL)
+    for name in ("web", "flask", "gunicorn"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not it')")
+    monkeypatch.chdir(tmp_path)
+
+    up = start(tmp_path / "home", "--model", "mine=mymodel:Sentiment")
+
     status, job = up.call("/predict", {"model": "mine", "text": "I love it"})
     assert status == 202
     assert up.wait_for_job(job["job_id"])["result"] == {"sentiment": "mine", "confidence": 1}

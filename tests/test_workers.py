@@ -31,7 +31,7 @@ def test_a_model_answers_and_its_time_is_measured(start: Start) -> None:
     [outcome] = run(workers, "sleep 0.1")
 
     assert outcome.result == '{"sentiment": "positive", "confidence": 0.5}'
-    assert 0.1 <= outcome.seconds < 1
+    assert 0.1 <= outcome.seconds < 10
 
 
 @pytest.mark.parametrize(

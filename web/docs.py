@@ -7,7 +7,7 @@ from flask import Blueprint, Response, send_from_directory
 
 from web.answers import answer
 from web.errors import DatabaseUnavailable, SchemaMissing
-from web.openapi import document
+from web.openapi import Schemas, document
 from web.overview import read
 
 blueprint = Blueprint("docs", __name__)
@@ -52,17 +52,23 @@ START = """SwaggerUIBundle({
 READ_SCHEMAS = """
     select
         model,
-        input_schema
+        input_schema,
+        output_schema
     from serving_version
-    where input_schema is not null
+    where
+        input_schema is not null
+        or output_schema is not null
 """
 
 
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """Describe the API (OpenAPI 3.1), with what models take, as far as that can be read."""
+    """Describe the API (OpenAPI 3.1), with what models take and give, as far as that is known."""
     try:
-        served = {row["model"]: row["input_schema"] for row in read(READ_SCHEMAS)}
+        served = {
+            row["model"]: Schemas(row["input_schema"], row["output_schema"])
+            for row in read(READ_SCHEMAS)
+        }
     except (DatabaseUnavailable, SchemaMissing):
         served = {}
     return answer(document(served), headers={"Cache-Control": "no-cache"})

@@ -10,6 +10,7 @@ says what it has seen last.
 from collections.abc import Iterator
 from contextlib import ExitStack
 from time import monotonic
+from zlib import crc32
 
 from flask import Blueprint, Response, request, stream_with_context
 from werkzeug.exceptions import ServiceUnavailable
@@ -84,4 +85,7 @@ def event(row: Row) -> str:
 def event_id(row: Row) -> str:
     """Name a state of a job: but for how far it is, none comes back."""
     state = f"{row['status']}-{row['attempt']}-{len(row['errors'])}-{row['run_at'].timestamp():.6f}"
-    return state if row["progress"] is None else f"{state}-{row['progress']['fraction']}"
+    if (progress := row["progress"]) is None:
+        return state
+    # The word is the model's: a name of ours stays within a line.
+    return f"{state}-{progress['fraction']}-{crc32(progress['word'].encode()):08x}"

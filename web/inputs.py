@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from flask import current_app, request
 from jsonschema_rs import Draft202012Validator, ValidationError
@@ -26,8 +27,11 @@ MAX_DEPTH_OF_CHOICES = 8
 MAX_FAULTS = 100
 # Of the numbers of an input, in all.
 MAX_ZEROS = 1_000_000
-# All that is wrong with a larger body is not told.
+# All that is wrong with a larger body, or one of more values, is not told: each fault costs some
+# 20 microseconds, and a choice of types has those of all its types.
 SMALL_BYTES = 20_000
+FEW_VALUES = 1000
+NOT_TOLD = "is not what the model takes; of an input with so many values it is not told where"
 
 READ_SCHEMA = """
     select input_schema
@@ -54,12 +58,20 @@ DETAILS = {
     "pattern": "should match the pattern that is given for it",
 }
 
-REFERENCE = re.compile(r'"#/\$defs/([^"]+)"')
+REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
+CHOICE = re.compile(r'"(?:anyOf|oneOf)":')
 
 Place = tuple[str | int, ...]
 Schema = dict[str, Any]
-# A validator, and how deeply nested what it is given may be.
-Checked = tuple[Draft202012Validator, int]
+
+
+class Checked(NamedTuple):
+    """What a version takes."""
+
+    validator: Draft202012Validator
+    # How deeply nested what it is given may be.
+    max_depth: int
+    has_choices: bool
 
 
 class Input(NamedTuple):
@@ -86,12 +98,11 @@ class Inputs:
         for given in inputs:
             version = backlog.get().now().crew(given.model).version
             if version and (checked := self._validator(given.model, version)):
-                validator, max_depth = checked
-                if depth_of(given.value) > max_depth:
+                if depth_of(given.value) > checked.max_depth:
                     detail = "should not be nested so deeply"
                     faults.append({"pointer": pointer_to(given.place), "detail": detail})
                 else:
-                    faults += _faults(validator, given)
+                    faults += _faults(checked, given)
         if faults:
             raise Invalid(faults[:MAX_FAULTS])
 
@@ -118,7 +129,8 @@ def _compiled(model: str, schema: Schema | None) -> Checked | None:
         return None
     try:
         validator = Draft202012Validator(schema, retriever=refuse_address)
-        return validator, MAX_DEPTH_OF_CHOICES if has_choices_in_depth(schema) else MAX_DEPTH
+        max_depth = MAX_DEPTH_OF_CHOICES if has_choices_in_depth(schema) else MAX_DEPTH
+        return Checked(validator, max_depth, bool(CHOICE.search(json.dumps(schema))))
     except ValueError:
         logs.error("schema_refused", model=model)
         return None
@@ -126,16 +138,41 @@ def _compiled(model: str, schema: Schema | None) -> Checked | None:
 
 def has_choices_in_depth(schema: Schema) -> bool:
     """Whether a schema has a choice of types that may hold themselves."""
-    parts = schema.get("$defs")
-    texts = (
-        {name: json.dumps(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
-    )
-    reached = {name: set(REFERENCE.findall(text)) for name, text in texts.items()}
-    for _ in reached:
-        for names in reached.values():
-            names |= {each for name in list(names) for each in reached.get(name, ())}
-    held = [text for name, text in texts.items() if name in reached[name]]
-    return any('"anyOf"' in text or '"oneOf"' in text for text in held)
+    texts: dict[str, str] = {}
+    links: dict[str, list[str]] = {}
+    ahead = ["#"]
+    while ahead:
+        if (reference := ahead.pop()) not in texts:
+            texts[reference] = json.dumps(_part(schema, reference), ensure_ascii=False)
+            links[reference] = REFERENCE.findall(texts[reference])
+            ahead += links[reference]
+    chosen = (reference for reference, text in texts.items() if CHOICE.search(text))
+    return any(_leads_back(reference, links) for reference in chosen)
+
+
+def _part(schema: Schema, reference: str) -> Any:
+    """What a reference means; all of it where that can not be told."""
+    if reference == "#":
+        # The definitions only as far as they are referred to.
+        return {name: part for name, part in schema.items() if name != "$defs"}
+    part: Any = schema
+    for name in unquote(reference.removeprefix("#/")).split("/"):
+        try:
+            part = part[name.replace("~1", "/").replace("~0", "~")]
+        except (LookupError, TypeError):
+            return schema
+    return part
+
+
+def _leads_back(start: str, links: dict[str, list[str]]) -> bool:
+    seen, ahead = set[str](), [*links[start]]
+    while ahead:
+        if (reference := ahead.pop()) == start:
+            return True
+        if reference not in seen:
+            seen.add(reference)
+            ahead += links[reference]
+    return False
 
 
 def depth_of(value: object) -> int:
@@ -204,18 +241,33 @@ def _wrong_text(text: str) -> str | None:
     return None
 
 
-def _faults(validator: Draft202012Validator, given: Input) -> Faults:
+def _faults(checked: Checked, given: Input) -> Faults:
     """Say what is wrong: all of it, or of a large input the first thing, since all takes long."""
-    if validator.is_valid(given.value):
+    if checked.validator.is_valid(given.value):
         return []
+    few = has_few_values(given.value)
     errors: Iterable[ValidationError]
-    if (request.content_length or MAX_BYTES) > SMALL_BYTES:
-        errors = _first_error(validator, given.value)
+    if few and (request.content_length or MAX_BYTES) <= SMALL_BYTES:
+        errors = checked.validator.iter_errors(given.value)
+    elif few or not checked.has_choices:
+        errors = _first_error(checked.validator, given.value)
     else:
-        errors = validator.iter_errors(given.value)
-    return [
+        return [{"pointer": pointer_to(given.place), "detail": NOT_TOLD}]
+    faults = (
         fault for error in errors for fault in _said(error, (*given.place, *error.instance_path))
-    ]
+    )
+    return list(islice(faults, MAX_FAULTS))
+
+
+def has_few_values(value: object) -> bool:
+    """Whether a value of JSON holds FEW_VALUES at most."""
+    count, ahead = 1, [value]
+    while ahead and count <= FEW_VALUES:
+        container = ahead.pop()
+        if isinstance(container, dict | list):
+            count += len(container)
+            ahead += container.values() if isinstance(container, dict) else container
+    return count <= FEW_VALUES
 
 
 def _first_error(validator: Draft202012Validator, value: object) -> list[ValidationError]:
@@ -232,8 +284,9 @@ def _said(error: ValidationError, place: Place) -> Faults:
     if rule == "required":
         return [{"pointer": pointer_to((*place, details["property"])), "detail": "is required"}]
     if rule == "additionalProperties":
-        unknown = [pointer_to((*place, name)) for name in details["unexpected"]]
-        return [{"pointer": pointer, "detail": "is not known here"} for pointer in unknown]
+        unknown = islice(details["unexpected"], MAX_FAULTS)
+        pointers = [pointer_to((*place, name)) for name in unknown]
+        return [{"pointer": pointer, "detail": "is not known here"} for pointer in pointers]
     limit = details.get("limit", details.get("multiple_of", ""))
     named = " or ".join(details.get("types", ())) or f"{limit}"
     detail = DETAILS.get(rule, "is not what the model takes: it breaks the rule {}")

@@ -6,6 +6,7 @@ stands, and what the runners have counted (see ``sql/0022_create_activity.sql``)
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry
@@ -45,15 +46,20 @@ READ_ACTIVITY = """
         coalesce(activity.inferences, none.counts) as inferences,
         coalesce(activity.inference_seconds, 0) as inference_seconds,
         floor(coalesce(activity.calls, 0)) as calls,
-        histogram_bounds() as bounds
+        coalesce(activity.batch_sizes, none.sizes) as batch_sizes,
+        coalesce(activity.batched, 0) as batched,
+        histogram_bounds() as bounds,
+        batch_size_bounds() as size_bounds
     from model
     left join activity
         on
             model.name = activity.model
             and activity.minute = '-infinity'
     cross join (
-        select array_fill(0::bigint, array[cardinality(histogram_bounds()) + 1])
-    ) as none (counts)
+        select
+            array_fill(0::bigint, array[cardinality(histogram_bounds()) + 1]),
+            array_fill(0::bigint, array[cardinality(batch_size_bounds()) + 1])
+    ) as none (counts, sizes)
     order by model.name
 """
 
@@ -66,9 +72,47 @@ GAUGES = {
 OUTCOMES = ("completed", "failed", "retried")
 COUNTERS = {
     "released": ("jobrunner_releases", "Starts that were handed back, not counted as attempts."),
-    "calls": ("jobrunner_model_calls", "Calls of the model, each with the jobs of a batch."),
-    "rescued": ("jobrunner_rescues", "Jobs that were freed from dead runners."),
+    "calls": (
+        "jobrunner_model_calls",
+        "Calls of the model that came to an end, each with the jobs of a batch.",
+    ),
+    "rescued": ("jobrunner_rescues", "Times that a job was freed from a dead runner."),
 }
+
+
+class Distribution(NamedTuple):
+    """A histogram: its name, what it counts, and the columns that hold it."""
+
+    name: str
+    said: str
+    bounds: str
+    counts: str
+    total: str
+
+
+DISTRIBUTIONS = (
+    Distribution(
+        "jobrunner_wait_seconds",
+        "Seconds from when a job was due to its claim, of each claim.",
+        "bounds",
+        "waits",
+        "wait_seconds",
+    ),
+    Distribution(
+        "jobrunner_inference_seconds",
+        "Seconds that the call of the model took, as its worker measured it, of each job.",
+        "bounds",
+        "inferences",
+        "inference_seconds",
+    ),
+    Distribution(
+        "jobrunner_batch_size",
+        "Jobs in a call of the model, of each call whose jobs have all come to an end.",
+        "size_bounds",
+        "batch_sizes",
+        "batched",
+    ),
+)
 OPENMETRICS = "application/openmetrics-text"
 
 
@@ -87,12 +131,8 @@ class Found(Collector):
         yield self._attempts()
         for column, (name, said) in COUNTERS.items():
             yield self._counter(column, name, said)
-        yield self._histogram(
-            "wait", "waits", "Seconds from when a job was due to its claim, of each claim."
-        )
-        yield self._histogram(
-            "inference", "inferences", "Seconds that an inference took, as the worker measured it."
-        )
+        for distribution in DISTRIBUTIONS:
+            yield self._histogram(distribution)
 
     def _jobs(self) -> Metric:
         jobs = GaugeMetricFamily(
@@ -112,7 +152,7 @@ class Found(Collector):
     def _attempts(self) -> Metric:
         attempts = CounterMetricFamily(
             "jobrunner_attempts",
-            "Attempts by what came of them: of their job, or that it is tried again.",
+            "Attempts by what became of their job: final, or retried, which is pending again.",
             labels=("model", "outcome"),
         )
         for row in self._activity:
@@ -126,11 +166,11 @@ class Found(Collector):
             counter.add_metric((row["model"],), row[column])
         return counter
 
-    def _histogram(self, name: str, column: str, said: str) -> Metric:
-        histogram = HistogramMetricFamily(f"jobrunner_{name}_seconds", said, labels=("model",))
+    def _histogram(self, of: Distribution) -> Metric:
+        histogram = HistogramMetricFamily(of.name, of.said, labels=("model",))
         for row in self._activity:
-            buckets = cumulative(row["bounds"], row[column])
-            histogram.add_metric((row["model"],), buckets, row[f"{name}_seconds"])
+            buckets = cumulative(row[of.bounds], row[of.counts])
+            histogram.add_metric((row["model"],), buckets, row[of.total])
         return histogram
 
 

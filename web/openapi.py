@@ -1,15 +1,15 @@
 """The OpenAPI 3.1 document: the operations written here, the schemas made of the models."""
 
-import json
 from collections.abc import Mapping
 from copy import copy
 from functools import cache
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from web.embedding import embedded
 from web.problems import MEDIA_TYPE
 from web.schemas import (
     Accepted,
@@ -80,6 +80,13 @@ SECONDS = {"type": "number", "minimum": 0, "maximum": 30, "default": 0}
 KEY = {"type": "string", "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}
 
 
+class Schemas(NamedTuple):
+    """What a model takes and what it gives, as far as it has said so."""
+
+    input: Json | None
+    output: Json | None
+
+
 def _path(name: str) -> Json:
     schema = {"type": "string", "format": "uuid"}
     return {"name": name, "in": "path", "required": True, "schema": schema}
@@ -115,6 +122,10 @@ NONE_MATCH = _in_header("If-None-Match", "The `ETag` of what is known.", {"type"
 LAST_EVENT = _in_header("Last-Event-ID", "The `id` of the last event seen.", {"type": "string"})
 
 
+RESULT = (
+    "What the model answered, null until the job is completed. This is what the version gives that"
+    " runs; an older one may have given something else."
+)
 REQUEST_ID = _in_header(
     "X-Request-ID",
     "What the request is called in the service's log; without it, it is given a name.",
@@ -141,44 +152,52 @@ APPLIED = {
 }
 
 
-def document(served: Mapping[str, Json]) -> Json:
+def document(served: Mapping[str, Schemas]) -> Json:
     """Make the document, with the addresses of these models, whose schemas are known."""
     found = copy(common())
     found["paths"] = dict(found["paths"])
     found["components"] = found["components"] | {"schemas": dict(found["components"]["schemas"])}
-    for name, schema in served.items():
-        add_model(found, name, schema)
+    for name, known in served.items():
+        add_model(found, name, known)
     return found
 
 
-def add_model(found: Json, name: str, schema: Json) -> None:
-    """Add the address of a model, and what it takes."""
-    prefix = f"{name}.input"
-    inner = json.dumps(schema).replace('"#/$defs/', f'"#/components/schemas/{prefix}.')
-    taken = json.loads(inner)
+def add_model(found: Json, name: str, known: Schemas) -> None:
+    """Add the address of a model, with what it takes and what it gives."""
     schemas = found["components"]["schemas"]
-    parts = taken.pop("$defs", {})
-    for part, definition in parts.items() if isinstance(parts, dict) else ():
-        schemas[f"{prefix}.{part}"] = definition
-    submission = schemas["ModelSubmission"]
-    schemas[prefix] = taken
-    schemas[f"{name}.submission"] = {
-        **{key: value for key, value in submission.items() if key != "examples"},
-        "title": f"{name}.submission",
-        "description": f"An input for {name}.",
-        "properties": submission["properties"]
-        | {"input": {"$ref": f"#/components/schemas/{prefix}"}},
-    }
+    takes = _add_schema(schemas, f"{name}.input", known.input)
+    gives = _add_schema(schemas, f"{name}.result", known.output)
     operation = found["paths"]["/models/{name}/predict"]["post"]
-    found["paths"][f"/models/{name}/predict"] = {
-        "post": operation
-        | {
-            "operationId": f"predictWithModel_{name}",
-            "summary": f"Submit an input to {name}",
-            "parameters": [each for each in operation["parameters"] if each is not MODEL_NAME],
-            "requestBody": {"required": True, "content": _json(f"{name}.submission")},
-        }
+    own: Json = {
+        "operationId": f"predictWithModel_{name}",
+        "summary": f"Submit an input to {name}",
+        "parameters": [each for each in operation["parameters"] if each is not MODEL_NAME],
     }
+    if takes:
+        _add_of_model(schemas, "ModelSubmission", f"{name}.submission", input=takes)
+        own["requestBody"] = {"required": True, "content": _json(f"{name}.submission")}
+    if gives:
+        result = {"anyOf": [gives, {"type": "null"}], "description": RESULT}
+        _add_of_model(schemas, "Job", f"{name}.job", result=result)
+        done = operation["responses"]["200"] | {"content": _json(f"{name}.job")}
+        own["responses"] = operation["responses"] | {"200": done}
+    found["paths"][f"/models/{name}/predict"] = {"post": operation | own}
+
+
+def _add_schema(schemas: Json, name: str, schema: Json | None) -> Json | None:
+    """Add what a model has registered, as far as it can stand here; what refers to it."""
+    reference = f"#/components/schemas/{name}"
+    part = embedded(schema, reference) if schema is not None else None
+    if part is None:
+        return None
+    schemas[name] = part
+    return {"$ref": reference}
+
+
+def _add_of_model(schemas: Json, common: str, name: str, **properties: Json) -> None:
+    """Add what is said of all models as it is of one; the examples are not its."""
+    said = {key: value for key, value in schemas[common].items() if key != "examples"}
+    schemas[name] = said | {"title": name, "properties": said["properties"] | properties}
 
 
 @cache

@@ -4,8 +4,9 @@ A fault names the field and what it should be, never the value that stood there.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
@@ -28,6 +29,7 @@ DETAILS = {
     "extra_forbidden": "is not known here",
 }
 
+Place = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -53,23 +55,49 @@ def check_query(model: type[M], query: MultiDict[str, str]) -> M:
 
 
 def _check(model: type[M], fields: dict[str, Any], kind: str) -> M:
-    faults = _unknown(model, fields, kind)
-    known = {name: fields[name] for name in model.model_fields if name in fields}
+    faults: Faults = []
+    known = _known(model, fields, kind, (), faults)
     try:
         checked = model.model_validate(known)
     except ValidationError as error:
-        raise Invalid(_refused(error, kind) + faults) from None
+        raise Invalid((_refused(error, kind) + faults)[:MAX_FAULTS]) from None
     if faults:
-        raise Invalid(faults)
+        raise Invalid(faults[:MAX_FAULTS])
     return checked
 
 
-def _unknown(model: type[BaseModel], fields: dict[str, Any], kind: str) -> Faults:
-    # Not left to pydantic: a hostile body has 150,000 of them, or one that is not Unicode.
+def _known(
+    model: type[BaseModel], fields: dict[str, Any], kind: str, place: Place, faults: Faults
+) -> dict[str, Any]:
+    """Take the fields that there are, of the members of a list as well; the others are faults.
+
+    Not left to pydantic: a hostile body has 150,000 of them, or one that is not Unicode.
+    """
     unknown = (name for name in fields if name not in model.model_fields)
-    return [
-        _fault(kind, (name,), DETAILS["extra_forbidden"]) for name in islice(unknown, MAX_UNKNOWN)
+    faults += [
+        _fault(kind, (*place, name), DETAILS["extra_forbidden"])
+        for name in islice(unknown, min(MAX_UNKNOWN, max(0, MAX_FAULTS - len(faults))))
     ]
+    known = {name: fields[name] for name in model.model_fields if name in fields}
+    for name, value in known.items():
+        # A longer list is refused without a look at what it holds.
+        if not isinstance(value, list) or len(value) > MAX_FAULTS:
+            continue
+        if member := _model_of_members(model, name):
+            known[name] = [
+                _known(member, each, kind, (*place, name, number), faults)
+                if isinstance(each, dict)
+                else each
+                for number, each in enumerate(value)
+            ]
+    return known
+
+
+@cache
+def _model_of_members(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    hint = model.model_fields[name].annotation
+    [member] = get_args(hint) if get_origin(hint) is list else [None]
+    return member if isinstance(member, type) and issubclass(member, BaseModel) else None
 
 
 def _refused(error: ValidationError, kind: str) -> Faults:

@@ -1,4 +1,4 @@
-"""A connection that outlives a restart of the database."""
+"""A connection that waits for the database, and outlives its restart."""
 
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from jobrunner import database
-from jobrunner.errors import DatabaseUnavailable
+from jobrunner.errors import DatabaseRefused, DatabaseUnavailable
 
 # Who inserts, and reads what became of it: see sql/0007_create_roles.sql.
 ROLE = "job_web"
@@ -28,21 +28,24 @@ class PatientConnection:
     def __init__(self, url: str, tell: Callable[[str], None]) -> None:
         self._url = url
         self._tell = tell
-        self._connection: Connection = self._connect()
+        self._connection: Connection | None = None
+        # Whether it ever was: who was let in before has the right password.
+        self._let_in = False
 
     def ask(self, question: Callable[[Connection], T]) -> T:
         """Do what is asked, which may be done twice where an answer is lost.
 
         :raises DatabaseUnavailable: when there is no answer for PATIENCE_SECONDS.
+        :raises DatabaseRefused: at once, when it has not let us in the first time.
         """
         deadline: float | None = None
         while True:
             try:
-                if self._connection.closed:
-                    self._connection = self._connect()
-                return question(self._connection)
+                return question(self._open())
             except Away as error:
-                self._connection.close()
+                self.close()
+                if isinstance(error, DatabaseRefused) and not self._let_in:
+                    raise
                 if deadline is None:
                     deadline = monotonic() + PATIENCE_SECONDS
                     self._tell(f"The database is away: waiting for it, {PATIENCE_SECONDS:g} s.")
@@ -51,11 +54,15 @@ class PatientConnection:
                 sleep(AGAIN_SECONDS)
 
     def close(self) -> None:
-        """Close it for good."""
-        self._connection.close()
+        """Close it, as far as it is open."""
+        if self._connection is not None:
+            self._connection.close()
 
-    def _connect(self) -> Connection:
-        return database.connect(self._url, role=ROLE, name=NAME)
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = database.connect(self._url, role=ROLE, name=NAME)
+            self._let_in = True
+        return self._connection
 
 
 def _words(error: BaseException) -> str:
