@@ -19,6 +19,7 @@ from jobrunner import database, embedded, migrations
 from jobrunner import settings as jobrunner_settings
 from jobrunner.binaries import find_binaries
 from jobrunner.errors import EmbeddedError
+from web import __main__ as web_program
 from web import settings as web_settings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -103,7 +104,9 @@ def test_the_procfile_and_compose_start_the_same_commands() -> None:
 def test_the_web_of_jobrunner_up_is_the_one_that_is_deployed() -> None:
     up = pytest.importorskip("jobrunner.up")
 
-    assert up.WEB == ["-m", *procfile()["web"]]
+    # `python -m web` gives gunicorn what it is given here.
+    assert up.WEB == ["-P", "-m", "web"]
+    assert procfile()["web"] == ["gunicorn", "-c", web_program.CONFIG, web_program.APP]
     assert up.RUNNER == ["-m", *procfile()["jobrunner"]]
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
+from threading import enumerate as enumerate_threads
 from time import monotonic
 from typing import Any, ClassVar
 from uuid import UUID
@@ -12,8 +13,9 @@ import psycopg
 import pytest
 
 from helpers import POSITIVE, Jobs, login_url, wait_for
-from web.changes import Watch, known_to
+from web.changes import Changes, Watch, known_to
 from web.listener import Listener
+from web.rows import Row, unread
 from web_server import SECONDS, Answer, WebServer
 
 Submit = Callable[..., Future[Answer]]
@@ -374,6 +376,34 @@ def test_what_is_known_is_not_read_again(web_url: str, jobs: Jobs) -> None:
 
     assert set(known) == {one, other}
     assert [(row["job_id"], row["status"]) for row in changed] == [(other, "processing")]
+
+
+def test_of_who_has_just_come_the_job_is_read_and_no_other(
+    web_url: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[set[UUID]] = []
+    read_jobs = Listener.read
+
+    def note(listener: Listener, known: dict[UUID, str]) -> list[Row]:
+        read.append(set(known))
+        return read_jobs(listener, known)
+
+    monkeypatch.setattr(Listener, "read", note)
+    monkeypatch.setattr("web.changes.POLL_SECONDS", 60)
+    changes = Changes(web_url, most=9)
+    first, second = (unread(UUID(jobs.add())) for _ in range(2))
+    alone, both = {second["job_id"]}, {first["job_id"], second["job_id"]}
+    try:
+        with changes.watch(first):
+            wait_for(lambda: len(read) > 1, "from now on it counts on being told")
+            with changes.watch(second) as watch:
+                assert watch.next(monotonic() + 45)
+                wait_for(lambda: alone in read, "the second job was read by itself")
+                jobs.start(str(second["job_id"]))
+                wait_for(lambda: both in read, "what has changed is looked for everywhere")
+    finally:
+        changes.close()
+        wait_for(lambda: "changes" not in {each.name for each in enumerate_threads()}, "it ends")
 
 
 def test_who_knows_less_of_a_job_than_another_is_told_too() -> None:

@@ -1,12 +1,13 @@
 """What becomes of the jobs that requests wait for: one thread and one connection a process.
 
 Who waits subscribes and is given each change that the thread sees. The thread is told when
-jobs have changed, and reads all that somebody waits for in one statement. A notification is
-a hint: it reads again shortly after it has begun to watch, and polls.
+jobs have changed, and reads all that somebody waits for in one statement; of who has just come
+it reads the job at once, and no other. A notification is a hint: it reads again shortly after
+it has begun to watch, and polls.
 """
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Condition, Lock, Thread
 from time import monotonic, sleep
@@ -43,6 +44,8 @@ class Watch:
         self._for_the_end = for_the_end
         # As the job stood when it was last seen.
         self.seen = row
+        # Whether it has not been read since.
+        self.is_new = True
         self._news: Row | None = None
         self.ended = False
         self._changed = Condition()
@@ -84,7 +87,9 @@ class Changes:
         self._watches: set[Watch] = set()
         self._closed = False
         self._lost = False
-        self._look_again_at = 0.0
+        # Until when nobody may count on being told, and when to read all in any case.
+        self._look_again_until = 0.0
+        self._read_all_at = 0.0
         self._thread: Thread | None = None
         self._bell: tuple[socket.socket, socket.socket] | None = None
 
@@ -140,8 +145,8 @@ class Changes:
             self._thread = thread
 
     def _ring(self) -> None:
-        # A bell that can't be rung any more has been rung often enough.
-        with suppress(BlockingIOError):
+        # A bell that is full has been rung often enough, and at the end there is none.
+        with suppress(OSError):
             if self._bell:
                 self._bell[1].send(b"!")
 
@@ -155,6 +160,8 @@ class Changes:
                 self._lose(error)
                 self._pause(RETRY_SECONDS)
         self._listener.lose()
+        for end in self._bell or ():
+            end.close()
 
     def _lose(self, error: Exception) -> None:
         """Close the connection, and say so once; who waits goes on waiting."""
@@ -167,26 +174,41 @@ class Changes:
         """Read what somebody waits for, and wait until it may have changed."""
         if not self._waiting():
             self._pause(LINGER_SECONDS)
+            self._read_all_at = 0.0
         if not (watches := self._waiting()):
             self._listener.unwatch()
             self._pause(FOREVER_SECONDS)
             return
         if self._listener.watch():
-            self._look_again_at = monotonic() + SECOND_LOOK_SECONDS
-        looks_again = monotonic() < self._look_again_at
-        read = {row["job_id"]: row for row in self._listener.read(known_to(watches))}
-        # Not to those who have come meanwhile: they may know better.
-        for watch in watches:
-            if row := read.get(watch.job_id):
-                watch.offer(row)
-        poll = DEAF_POLL_SECONDS if self._listener.deaf else POLL_SECONDS
+            self._look_again_until = monotonic() + SECOND_LOOK_SECONDS
+            self._read_all_at = 0.0
+        if monotonic() >= self._read_all_at:
+            looks_again = monotonic() < self._look_again_until
+            self._read(watches)
+            self._read_all_at = monotonic() + (SECOND_LOOK_SECONDS if looks_again else self._poll)
+        elif new := [watch for watch in watches if watch.is_new]:
+            self._read(new)
         # What changes within a moment is read together.
         sleep(MOMENT_SECONDS)
-        self._pause(SECOND_LOOK_SECONDS if looks_again else poll)
+        if self._pause(self._read_all_at - monotonic()):
+            self._read_all_at = 0.0
 
-    def _pause(self, seconds: float) -> None:
+    def _read(self, watches: Sequence[Watch]) -> None:
+        """Give these what has changed; not those who have come meanwhile: they may know better."""
+        read = {row["job_id"]: row for row in self._listener.read(known_to(watches))}
+        for watch in watches:
+            watch.is_new = False
+            if row := read.get(watch.job_id):
+                watch.offer(row)
+
+    @property
+    def _poll(self) -> float:
+        return DEAF_POLL_SECONDS if self._listener.deaf else POLL_SECONDS
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait until somebody comes, or jobs have changed; whether they have."""
         assert self._bell is not None
-        self._listener.wait(self._bell[0], seconds)
+        return self._listener.wait(self._bell[0], seconds)
 
     def _waiting(self) -> list[Watch]:
         with self._lock:

@@ -79,8 +79,8 @@ class Listener:
             values = {"ids": [*known], "versions": [*known.values()], "client": None}
             return cursor.execute(READ_JOBS, values).fetchall()
 
-    def wait(self, bell: socket.socket, seconds: float) -> None:
-        """Wait until jobs have changed, the bell is rung, or the time is over.
+    def wait(self, bell: socket.socket, seconds: float) -> bool:
+        """Wait until jobs have changed, the bell is rung, or the time is over; whether the first.
 
         :raises psycopg.Error: when the connection is lost.
         """
@@ -90,13 +90,14 @@ class Listener:
             poll.register(self._connection.fileno(), select.POLLIN)
         while not self._told and (left := deadline - monotonic()) > 0:
             ready = {descriptor for descriptor, _ in poll.poll(left * 1000)}
+            if self._connection and ready - {bell.fileno()}:
+                self._hear(self._connection)
             if bell.fileno() in ready:
                 bell.recv(4096)
-                return
-            if ready and self._connection:
-                self._hear(self._connection)
+                break
         # What is told from now on, while somebody reads, makes the next wait short.
-        self._told = False
+        told, self._told = self._told, False
+        return told
 
     def lose(self) -> None:
         """Close the connection; the next watch opens another."""
