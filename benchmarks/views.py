@@ -66,16 +66,28 @@ def cases(backlog: Backlog) -> Iterator[tuple[str, str | sql.Composed]]:
             yield name, query
 
 
-def measure(backlog: Backlog, query: str | sql.Composed) -> list[float]:
-    """Give the seconds that it takes, again and again, from the question to the last row."""
+def measure(backlog: Backlog, query: str | sql.Composed) -> tuple[list[float], list[float]]:
+    """Give the seconds that it takes, again and again, from the question to the last row.
+
+    And those that a processor of the server had to do with it, which neighbours do not change.
+    """
     seconds: list[float] = []
+    worked: list[float] = []
     until = monotonic() + CASE_SECONDS
     with psycopg.connect(backlog.url, autocommit=True) as connection:
+        pid = connection.info.backend_pid
         while len(seconds) < 2 or (len(seconds) < REQUESTS and monotonic() < until):
-            began = perf_counter()
+            began, work = perf_counter(), _worked(pid)
             connection.execute(query.encode() if isinstance(query, str) else query).fetchall()
             seconds.append(perf_counter() - began)
-    return seconds
+            worked.append(_worked(pid) - work)
+    return seconds, worked
+
+
+def _worked(pid: int) -> float:
+    """Seconds that a process has had a processor; Linux tells."""
+    file = Path(f"/proc/{pid}/schedstat")
+    return int(file.read_text().split()[0]) / 1e9 if file.exists() else 0.0
 
 
 def _value(connection: psycopg.Connection, query: str) -> str:

@@ -343,9 +343,7 @@ def test_each_acts_with_the_rights_of_its_caller_and_says_what_it_does(db: Db, n
     assert comment
 
 
-def test_a_table_of_one_s_own_does_not_take_the_place_of_the_jobs(
-    operator: Db, jobs: Jobs
-) -> None:
+def test_a_table_of_one_s_own_does_not_take_the_place_of_the_jobs(operator: Db, jobs: Jobs) -> None:
     operator.execute("create temporary table job (like public.job)")
     operator.execute("set search_path = pg_temp, public")
 

@@ -62,14 +62,11 @@ HISTORY = """
             end as status,
             number / %(batch_jobs)s %% 10 = 0 as batched,
             '{"sentiment": "positive", "confidence": 0.5}'::jsonb as result,
-            case number %% 3
-                when 0 then '{"code": "timeout", "message": "It took longer than 60 s.", "retryable": true}'::jsonb
-                else jsonb_build_object(
-                    'code', 'model_error',
-                    'message', format('ValueError: no word %%s at 0x%%s', number, to_hex(number)),
-                    'retryable', false
-                )
-            end as error
+            jsonb_build_object(
+                'code', case number %% 3 when 0 then 'timeout' else 'model_error' end,
+                'message', format('ValueError: no word %%s at 0x%%s', number, to_hex(number)),
+                'retryable', false
+            ) as error
         from (
             select
                 number,
