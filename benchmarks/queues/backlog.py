@@ -113,7 +113,7 @@ class Backlog(History):
             "rare": RARE,
             "runners": RUNNERS,
             "workers": WORKERS,
-            "every": PENDING // PROCESSING,
+            "every": self.pending // PROCESSING,
             "days": DAYS_OF_ACTIVITY,
         }
         for statement in (RUNNER, RUNNER_MODEL, CLAIM, PROGRESS, CANCEL, ACTIVITY):
