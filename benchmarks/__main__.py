@@ -3,8 +3,8 @@
 The contenders of a workload take turns, run by run, on one server of their own, with the
 settings that the embedded PostgreSQL has: the default, durable ones, and a larger cache.
 Machines differ and are shared: compare figures of one run. ``FULL=1`` in the environment
-measures with ten million finished rows, not with one, and lists five million jobs, not half a
-million.
+measures with ten million finished rows, not with one, and lists and looks at five million jobs,
+not half a million.
 """
 
 import argparse
@@ -33,11 +33,13 @@ from benchmarks import (
     steady,
     submit,
     system,
+    views,
     waits,
     webs,
 )
 from benchmarks.figures import Figures
 from benchmarks.queues import Queue
+from benchmarks.queues.backlog import Backlog
 from benchmarks.queues.celery import Celery
 from benchmarks.queues.graphile import GraphileWorker
 from benchmarks.queues.history import History
@@ -251,6 +253,18 @@ def listings(bench: Bench) -> None:
                 _add_cuts(bench, workload, lists.name_of(filters), seconds, bar)
 
 
+def looks(bench: Bench) -> None:
+    """The views and the queries of the runbook, on a bad day."""
+    backlog = bench.queue(Backlog)
+    assert isinstance(backlog, Backlog)
+    workload, bar = f"views beside {backlog.jobs:,} jobs", f"at most {views.BAR_MS} ms"
+    for _ in range(bench.runs):
+        for name, query in views.cases(backlog):
+            seconds, worked = views.measure(backlog, query)
+            _add_cuts(bench, workload, name, seconds, bar)
+            _add_cuts(bench, f"{workload}, processor time", name, worked, bar)
+
+
 def _webs(bench: Bench) -> Iterator[webs.Web]:
     celery = bench.queue(Celery)
     for kind in webs.WEBS:
@@ -360,6 +374,7 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "batching": batchings,
     "waiters": crowds,
     "lists": listings,
+    "views": looks,
     "indexes": indexes,
     "age": ages,
     "growth": growths,

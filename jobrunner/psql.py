@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from jobrunner import binaries
+from jobrunner import binaries, shortcuts
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
 from jobrunner.settings import child_environment
 
 
 def open_psql(url: str, arguments: Sequence[str]) -> None:
     """Become psql; secrets go by the environment, where other users can't read them.
+
+    Before a person it has a few shortcuts, and a line says so.
 
     :raises JobrunnerError: when there is no psql, or no safe way for one of the secrets.
     """
@@ -25,7 +28,17 @@ def open_psql(url: str, arguments: Sequence[str]) -> None:
         raise DatabaseUnavailable("DATABASE_URL is not a PostgreSQL URL") from None
     changes = _take_secrets(parts)
     program = find_psql()
-    os.execve(program, [program, make_conninfo(**parts), *arguments], child_environment(changes))
+    given = [make_conninfo(**parts), *_shortcuts(arguments), *arguments]
+    os.execve(program, [program, *given], child_environment(changes))
+
+
+def _shortcuts(arguments: Sequence[str]) -> list[str]:
+    """Give the arguments that make the shortcuts, and tell of them; none in a script."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return []
+    if hint := shortcuts.hint_for(arguments):
+        print(hint, flush=True)
+    return shortcuts.for_psql(arguments)
 
 
 def _take_secrets(parts: dict[str, Any]) -> dict[str, str]:

@@ -193,13 +193,13 @@ class Jobs:
             [json.dumps(POSITIVE), job_id],
         )
 
-    def start_quickly(self) -> bool:
+    def start_quickly(self, submit: Callable[[], str] | None = None) -> bool:
         """Whether a runner is told of a new job: it starts long before the next poll."""
         asleep = "select from runner where sleeping"
         wait_for(lambda: self.db.execute(asleep).rowcount, "it sleeps")
         before = monotonic()
         wait_for(lambda: monotonic() > before + 0.3, "it has looked twice, and only listens now")
-        began, job_id = monotonic(), self.add("good")
+        began, job_id = monotonic(), submit() if submit else self.add("good")
         wait_for(lambda: self.status(job_id) != "pending", "the job is started")
         return monotonic() - began < 5
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import batching, drain, latency, queues, report, signals, statements
+from benchmarks import batching, drain, latency, queues, report, signals, statements, views
 from benchmarks.figures import Figures, ratio, shown
 from benchmarks.queues import history
+from benchmarks.queues.backlog import Backlog
 from benchmarks.queues.history import History
 from benchmarks.queues.jobrunner import Batching, Jobrunner
 from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
@@ -137,9 +138,9 @@ def test_what_statements_cost_is_measured_and_the_tables_are_as_before(
 def test_the_jobs_of_a_month_have_ids_of_their_times_and_lie_in_their_order(
     ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("PART", 2_500), ("PENDING", 100), ("PROCESSING", 10)):
-        monkeypatch.setattr(history, name, value)
-    monkeypatch.setattr(History, "jobs", MANY)
+    monkeypatch.setattr(history, "PART", 2_500)
+    for name, value in (("jobs", MANY), ("pending", 100), ("processing", 10)):
+        monkeypatch.setattr(History, name, value)
     month = History(ours.url)
 
     month.install()
@@ -151,6 +152,24 @@ def test_the_jobs_of_a_month_have_ids_of_their_times_and_lie_in_their_order(
     assert jobs.count("completed") > 0.98 * MANY - 110 > 0
     assert jobs.count("failed") > 0
     assert len(batches) == MANY // history.BATCH_JOBS // 10
+
+
+def test_each_look_of_an_operator_is_measured_on_a_bad_day(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PART", 2_500)
+    monkeypatch.setattr(views, "REQUESTS", 2)
+    for name, value in (("jobs", MANY), ("pending", 100)):
+        monkeypatch.setattr(Backlog, name, value)
+    backlog = Backlog(ours.url)
+
+    backlog.install()
+    measured = {name: views.measure(backlog, query) for name, query in views.cases(backlog)}
+    backlog.close()
+
+    assert (jobs.count("pending"), jobs.count("processing")) == (50, 50)
+    assert {*views.VIEWS, "Jobs pile up, 1", "The clock is wrong, 1"} <= measured.keys()
+    assert all(seconds > 0 for taken, _ in measured.values() for seconds in taken)
 
 
 def test_a_rate_is_that_of_the_last_nine_tenths() -> None:

@@ -1,16 +1,20 @@
 """psql on the project's database: any psql, with the password kept from other users."""
 
 import os
+import pty
 import re
+import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from jobrunner import binaries, psql
+from helpers import Jobs
+from jobrunner import binaries, psql, shortcuts
 from jobrunner.errors import EmbeddedError, JobrunnerError
 
 Psql = Callable[..., subprocess.CompletedProcess[str]]
@@ -99,3 +103,171 @@ def test_where_there_is_no_psql_at_all_it_says_what_to_install(
 
     with pytest.raises(JobrunnerError, match="install PostgreSQL's client"):
         psql.find_psql()
+
+
+# Before a person: a few shortcuts.
+
+
+@pytest.fixture(params=[15, 16, 17, 18])
+def bin_folder(request: pytest.FixtureRequest) -> Path:
+    """The folder of a psql of each version that is on this machine."""
+    try:
+        folder = binaries.find_binaries(request.param)
+    except EmbeddedError:
+        pytest.skip(f"PostgreSQL {request.param} is not on this machine")
+    if not (folder / "psql").exists():
+        pytest.skip(f"psql {request.param} is not on this machine")
+    return folder
+
+
+@pytest.fixture
+def at_terminal(web_url: str, tmp_path: Path) -> Callable[..., str]:
+    """Runs ``jobrunner psql`` on a terminal, types lines, and gives all that is shown."""
+
+    def at_terminal(lines: Sequence[str], *arguments: str, **changes: str) -> str:
+        here, there = pty.openpty()
+        env = os.environ | {
+            "DATABASE_URL": web_url,
+            "HOME": str(tmp_path),
+            "PSQL_HISTORY": "/dev/null",
+            "PSQL_PAGER": "cat",
+            "TERM": "dumb",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobrunner", "psql", *arguments],
+            stdin=there, stdout=there, stderr=there, env=env | changes, start_new_session=True,
+        )  # fmt: skip
+        os.close(there)
+        os.write(here, "".join(f"{line}\n" for line in [*lines, r"\q"]).encode())
+        try:
+            return shown_on(here)
+        finally:
+            process.kill()
+            process.wait()
+            os.close(here)
+
+    return at_terminal
+
+
+def shown_on(terminal: int, seconds: float = 30) -> str:
+    """Read until the other side is closed."""
+    shown, deadline = b"", monotonic() + seconds
+    while select.select([terminal], [], [], max(0, deadline - monotonic()))[0]:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # what Linux says at the end
+            part = b""
+        if not part:
+            return shown.decode().replace("\r", "")
+        shown += part
+    raise AssertionError(f"it did not end: {shown.decode()}")
+
+
+def test_each_psql_knows_the_shortcuts_and_says_so_in_one_line(
+    at_terminal: Callable[..., str], bin_folder: Path, jobs: Jobs
+) -> None:
+    jobs.add()
+    jobs.add(status="failed")
+
+    shown = at_terminal(
+        [":queues", ":failures", r"\echo it is :VERSION_NUM"],
+        PATH=f"{bin_folder}:{os.environ['PATH']}",
+    )
+
+    assert shown.count(shortcuts.HINT) == 1
+    assert re.search(r"\n sentiment \| +1 \| +0 \| +0 \|", shown)
+    assert re.search(r"\n sentiment \| model_error \| it broke \| +1 \|", shown)
+    assert f"it is {binaries.major_version(bin_folder)}" in shown
+    assert "ERROR" not in shown
+
+
+@pytest.mark.parametrize("name", shortcuts.SHORTCUTS)
+def test_a_shortcut_is_a_query_that_works(run: Psql, name: str) -> None:
+    query = " ".join(shortcuts.SHORTCUTS[name].split())
+
+    done = run("-c", query)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f":{name}" in shortcuts.HINT
+
+
+def test_the_user_s_own_psqlrc_is_read_and_has_the_last_word(
+    at_terminal: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / ".psqlrc").write_text("\\set queues 'select 6 * 7;'\n\\echo from my file\n")
+
+    shown = at_terminal([":queues", ":slow"])
+
+    assert "from my file" in shown
+    assert re.search(r"\n +42\n", shown)
+    assert "live_rows" in shown
+
+
+def test_an_argument_of_the_user_s_has_the_last_word_as_well(
+    at_terminal: Callable[..., str],
+) -> None:
+    shown = at_terminal([":queues"], "-X", "-v", "queues=select 6 * 7;")
+
+    assert re.search(r"\n +42\n", shown)
+
+
+def test_what_is_shown_goes_through_the_user_s_pager(
+    at_terminal: Callable[..., str], tmp_path: Path
+) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\nsed 's/^/through my pager: /'\n")
+    pager.chmod(0o755)
+
+    shown = at_terminal([r"\pset pager always", ":queues"], PSQL_PAGER=str(pager))
+
+    assert "through my pager:  sentiment" in shown
+
+
+def test_a_quiet_psql_has_the_shortcuts_and_no_hint(at_terminal: Callable[..., str]) -> None:
+    shown = at_terminal([":slow"], "-q")
+
+    assert "live_rows" in shown
+    assert "Type :queues" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "select 1"),
+        ("-Atcselect 1",),
+        ("-At", "--command", "select 1"),
+        ("--comm=select 1",),
+        ("-f", "/dev/null"),
+        ("-l",),
+        ("--version",),
+        ("--help",),
+        ("-?",),
+    ],
+)
+def test_psql_that_is_told_what_to_do_has_nothing_of_it(
+    at_terminal: Callable[..., str], arguments: Sequence[str]
+) -> None:
+    shown = at_terminal([], *arguments)
+
+    assert "Type :queues" not in shown
+    assert shortcuts.for_psql(arguments) == []
+
+
+def test_through_a_pipe_there_is_nothing_of_it(run: Psql, web_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobrunner", "psql", "-AtX"],
+        input="select 'one';\n\\echo :queues\n",
+        capture_output=True,
+        text=True,
+        env=os.environ | {"DATABASE_URL": web_url},
+        timeout=30,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one\n:queues\n", "")
+
+
+def test_an_option_that_psql_does_not_know_is_left_to_psql(at_terminal: Callable[..., str]) -> None:
+    shown = at_terminal([], "--no-such-option")
+
+    assert "no-such-option" in shown
+    assert "Type :queues" not in shown

@@ -22,7 +22,8 @@ RUNNER = "here-1-abcd"
 ROLES = ["job_web", "job_runner", "job_janitor"]
 VIEWS = [
     "queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder",
-    "model_crew", "serving_version",
+    "model_crew", "serving_version", "waiting_job", "running_job", "failure_summary",
+    "throughput", "client_backlog",
 ]  # fmt: skip
 
 
@@ -240,6 +241,8 @@ def test_a_role_has_exactly_these_rights_on_single_columns(db: Db, role: str) ->
 @pytest.mark.parametrize("relation", READABLE)
 def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation: str) -> None:
     job_id = jobs.add(status="failed")
+    jobs.add(status="processing")
+    jobs.db.execute("insert into job (input, client_id) values ('{}', 'shop')")
     jobs.add_runner(RUNNER)
     jobs.db.execute("insert into cancel_request (job_id) values (%s)", [job_id])
     jobs.db.execute("insert into job_progress values (%s, 1, 0.5, 'half')", [job_id])

@@ -274,12 +274,262 @@ def test_only_the_last_hundred_failures_are_listed(db: Db, jobs: Jobs) -> None:
     assert oldest not in listed
 
 
+# waiting_job
+
+
+def test_what_waits_is_listed_by_model_in_the_order_of_the_claim(db: Db, jobs: Jobs) -> None:
+    db.execute("insert into model (name) values ('language')")
+    later = jobs.add(priority=-1)
+    retried = jobs.add(attempt=1, due_in="90 s")
+    first, second = jobs.add(), jobs.add()
+    urgent = jobs.add(priority=5)
+    other = jobs.add(model="language")
+    for status in ("processing", "completed", "failed"):
+        jobs.add(status=status)
+
+    rows = read(db, "waiting_job")
+
+    listed = [str(row["job"]) for row in rows]
+    assert listed == [other, urgent, first, second, retried, later]
+
+
+def test_what_waits_says_since_when_and_until_when(db: Db, jobs: Jobs) -> None:
+    jobs.add(created="10 min")
+    jobs.add(attempt=1, due_in="90 s")
+
+    due, delayed = read(db, "waiting_job")
+
+    assert timedelta(minutes=10) <= due["waits_for"] <= timedelta(minutes=10, seconds=20)
+    assert due["attempt"] == 0
+    assert [due[name] for name in ("due_in", "last_error", "client")] == [None] * 3
+    assert timedelta(seconds=60) < delayed["due_in"] < timedelta(seconds=90)
+    assert delayed["due_in"].microseconds == due["waits_for"].microseconds == 0
+
+
+def test_what_waits_says_why_its_last_attempt_failed(db: Db, jobs: Jobs) -> None:
+    job_id = jobs.add(attempt=2)
+    db.execute(
+        "update job set errors = %s where id = %s",
+        ['[{"code": "timeout"}, {"code": "worker_lost"}]', job_id],
+    )
+
+    [row] = read(db, "waiting_job")
+
+    assert row["last_error"] == "worker_lost"
+
+
+def test_of_a_long_queue_only_what_comes_next_is_listed(db: Db, jobs: Jobs) -> None:
+    listed = jobs.add_many(25)[:20]
+
+    assert [str(row["job"]) for row in read(db, "waiting_job")] == listed
+
+
+# running_job
+
+
+def test_a_job_in_work_says_who_has_it_and_since_when(db: Db, jobs: Jobs) -> None:
+    add_runner(db, heartbeat_ago="4 s")
+    jobs.add(status="processing", claimed_by="gone-1-abcd", finished="1 min")
+    job_id = jobs.add(status="processing", claimed_by="here-1-abcd", finished="5 min")
+    db.execute("insert into cancel_request (job_id) values (%s)", [job_id])
+    db.execute("insert into job_progress values (%s, 1, 0.256, 'reading')", [job_id])
+    for status in ("pending", "completed", "failed"):
+        jobs.add(status=status)
+
+    here, gone = read(db, "running_job")
+
+    assert timedelta(minutes=5) <= here.pop("runs_for") <= timedelta(minutes=5, seconds=20)
+    assert timedelta(seconds=4) <= here.pop("runner_heard_ago") <= timedelta(seconds=24)
+    assert timedelta() <= here.pop("cancel_asked_ago") <= timedelta(seconds=20)
+    assert here == {
+        "job": UUID(job_id),
+        "model": "sentiment",
+        "runner": "here-1-abcd",
+        "attempt": 1,
+        "max_attempts": 3,
+        "percent": 26,
+        "progress": "reading",
+    }
+    assert gone["runner"] == "gone-1-abcd"
+    unknown = ("percent", "progress", "runner_heard_ago", "cancel_asked_ago")
+    assert [gone[name] for name in unknown] == [None] * 4
+
+
+def test_progress_of_another_attempt_is_not_shown(db: Db, jobs: Jobs) -> None:
+    job_id = jobs.add(status="processing", attempt=2)
+    db.execute("insert into job_progress values (%s, 1, 0.5, 'reading')", [job_id])
+
+    [row] = read(db, "running_job")
+
+    assert (row["percent"], row["progress"]) == (None, None)
+
+
+# failure_summary
+
+
+def fail(
+    db: Db, jobs: Jobs, message: str, *, code: str = "model_error", finished: str = "0 s"
+) -> str:
+    job_id = jobs.add(status="processing")
+    db.execute(
+        """
+        update job
+        set
+            status = 'failed',
+            lease_token = null,
+            finished_at = clock_timestamp() - %s::interval,
+            error = jsonb_build_object('code', %s::text, 'message', %s::text, 'retryable', true)
+        where id = %s
+        """,
+        [finished, code, message, job_id],
+    )
+    return job_id
+
+
+def test_alike_failures_are_one_row(db: Db, jobs: Jobs) -> None:
+    fail(db, jobs, "no word 12 at 0xff", finished="2 h")
+    last = fail(db, jobs, "no word 7 at 0x1a", finished="10 min")
+    fail(db, jobs, "no word 7 at 0x1a", code="timeout", finished="1 h")
+    fail(db, jobs, "no verb 7 at 0x1a", finished="1 h")
+    jobs.add(status="completed")
+
+    first, *others = read(db, "failure_summary")
+
+    assert timedelta(hours=2) <= first.pop("first_ago") <= timedelta(hours=2, seconds=20)
+    assert timedelta(minutes=10) <= first.pop("last_ago") <= timedelta(minutes=10, seconds=20)
+    assert first == {
+        "model": "sentiment",
+        "code": "model_error",
+        "message": "no word … at …",
+        "jobs": 2,
+        "last_job": UUID(last),
+    }
+    assert [(row["code"], row["message"], row["jobs"]) for row in others] == [
+        ("model_error", "no verb … at …", 1),
+        ("timeout", "no word … at …", 1),
+    ]
+
+
+def test_what_failed_more_than_a_day_ago_is_not_summed_up(db: Db, jobs: Jobs) -> None:
+    jobs.add(status="failed", finished="25 h")
+
+    assert read(db, "failure_summary") == []
+
+
+@pytest.mark.parametrize(
+    ("message", "shape"),
+    [
+        ("", ""),
+        ("it broke", "it broke"),
+        ("took 61.5 s, not 60", "took … s, not …"),
+        ("job 01a20cb8-4fcc-7cce-9018-66bb635f7e86 is lost", "job … is lost"),
+        ("KeyError: 'name'", "KeyError: …"),
+        ('no "word" here', "no … here"),
+        ("can't do what it doesn't know", "can't do what it doesn't know"),
+        ("<object at 0x7f78d26199d0>", "<object at …>"),
+        ("first line 1\nsecond line 2", "first line …"),
+    ],
+)
+def test_a_message_has_a_shape(db: Db, message: str, shape: str) -> None:
+    assert db.execute("select message_shape(%s)", [message]).fetchone() == (shape,)
+
+
+# throughput
+
+
+def record(db: Db, minute: str, **more: Any) -> None:
+    """Insert what was done in a minute, of two claims and two inferences."""
+    values = {"model": "sentiment", "minute": minute, "completed": 0, "failed": 0} | more
+    db.execute(
+        """
+        insert into activity (
+            model, minute, completed, failed, retried, released, rescued,
+            waits, wait_seconds, inferences, inference_seconds
+        )
+        values (
+            %(model)s,
+            case
+                when %(minute)s = '-infinity' then '-infinity'
+                else date_trunc('minute', now()) - %(minute)s::interval
+            end,
+            %(completed)s, %(failed)s, 3, 0, 1,
+            array_fill(0::bigint, array[15]) || 2::bigint, 5,
+            array_fill(0::bigint, array[15]) || 2::bigint, 1
+        )
+        """,
+        values,
+    )
+
+
+def test_each_minute_of_the_last_hour_says_what_was_done(db: Db) -> None:
+    record(db, "-infinity", completed=1000)
+    record(db, "2 min", completed=90, failed=2)
+    record(db, "2 h", completed=77)
+
+    rows = read(db, "throughput")
+
+    assert len(rows) == 60
+    [done] = [row for row in rows if row["completed"]]
+    empty = {row["minute"]: row for row in rows if not row["completed"]}
+    assert done["minute"] not in empty
+    figures = ("model", "completed", "failed", "retried", "rescued")
+    assert [done[name] for name in figures] == ["sentiment", 90, 2, 3, 1]
+    means = ("per_second", "mean_wait_seconds", "mean_inference_seconds")
+    assert [float(done[name]) for name in means] == [1.5, 2.5, 0.5]
+    assert all(row["per_second"] == 0 for row in empty.values())
+    assert all(row["mean_wait_seconds"] is None for row in empty.values())
+
+
+def test_the_present_minute_comes_first_and_of_it_only_what_is_over_counts(db: Db) -> None:
+    record(db, "-infinity")
+    record(db, "0 s", completed=60)
+    [(seconds,)] = db.execute("select extract(epoch from now() - date_trunc('minute', now()))")
+
+    first, *_ = read(db, "throughput")
+
+    # The minute may have ended meanwhile.
+    most = 60 / max(1, float(seconds)) + 0.01
+    assert first["completed"] == 0 or 1 <= first["per_second"] <= most
+
+
+def test_a_model_that_has_never_done_anything_has_no_throughput(db: Db) -> None:
+    assert read(db, "throughput") == []
+
+
+# client_backlog
+
+
+def test_who_has_most_in_the_queue_comes_first(db: Db, jobs: Jobs) -> None:
+    for client, status in (
+        ("few", "pending"),
+        ("many", "pending"),
+        ("many", "processing"),
+        ("done", "completed"),
+    ):
+        job_id = jobs.add(status="pending")
+        db.execute("update job set client_id = %s where id = %s", [client, job_id])
+        if status != "pending":
+            jobs.start(job_id)
+        if status == "completed":
+            jobs.finish(job_id)
+    jobs.add()
+
+    assert read(db, "client_backlog") == [
+        {"client": "many", "jobs": 2},
+        {"client": "few", "jobs": 1},
+    ]
+
+
 def test_no_view_shows_a_text_of_a_client(db: Db, jobs: Jobs) -> None:
     for status in ("pending", "processing", "completed", "failed"):
         jobs.add("a secret", status=status)
     add_runner(db, "somebody")
 
-    shown = [read(db, view) for view in ("queue_health", "runner_overview", "recent_failure")]
+    views = (
+        "queue_health", "runner_overview", "recent_failure", "waiting_job", "running_job",
+        "failure_summary",
+    )  # fmt: skip
+    shown = [read(db, view) for view in views]
 
     assert all(shown)
     assert "secret" not in str(shown)

@@ -24,7 +24,7 @@ SEED = "select setseed(0.5)"
 HISTORY = """
     insert into job (
         id, model, input, status, attempt, run_at, claimed_by, lease_token, created_at,
-        started_at, finished_at, result, error, errors, batch_id, batch_position
+        started_at, finished_at, result, error, errors, batch_id, batch_position, client_id
     )
     select
         overlay(
@@ -45,7 +45,8 @@ HISTORY = """
         case when status = 'failed' then error end,
         case when status = 'failed' then jsonb_build_array(error) else '[]' end,
         case when batched then md5((number / %(batch_jobs)s)::text)::uuid end,
-        case when batched then number %% %(batch_jobs)s end
+        case when batched then number %% %(batch_jobs)s end,
+        'client-' || number %% nullif(%(clients)s, 0)
     from (
         select
             number,
@@ -61,7 +62,11 @@ HISTORY = """
             end as status,
             number / %(batch_jobs)s %% 10 = 0 as batched,
             '{"sentiment": "positive", "confidence": 0.5}'::jsonb as result,
-            '{"code": "model_error", "message": "It broke.", "retryable": false}'::jsonb as error
+            jsonb_build_object(
+                'code', case number %% 3 when 0 then 'timeout' else 'model_error' end,
+                'message', format('ValueError: no word %%s at 0x%%s', number, to_hex(number)),
+                'retryable', false
+            ) as error
         from (
             select
                 number,
@@ -79,6 +84,7 @@ class History(Jobrunner):
 
     name = "jobrunner, a month"
     jobs = 5_000_000 if FULL else 500_000
+    pending, processing, clients = PENDING, PROCESSING, 0
 
     def install(self) -> None:
         super().install()
@@ -109,8 +115,9 @@ class History(Jobrunner):
             "first": first,
             "part": min(PART, self.jobs - first),
             "jobs": self.jobs,
-            "pending": PENDING,
-            "processing": PROCESSING,
+            "pending": self.pending,
+            "processing": self.processing,
+            "clients": self.clients,
             "batch_jobs": BATCH_JOBS,
             "rare": RARE,
             "end": self._end,
