@@ -18,9 +18,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from helpers import Jobs, wait_for
-from jobrunner import migrations, tables
-from jobrunner.arguments import MODEL_NAME
-from jobrunner.cli import main
+from jobrunner import migrations
+from jobrunner.cli import main, tables
+from jobrunner.cli.arguments import MODEL_NAME
 from jobrunner.janitor import JANITOR_LOCK
 from processes import Process, System, environment, system
 
