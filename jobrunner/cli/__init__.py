@@ -29,6 +29,7 @@ for command in (
     jobs.show,
     submit.submit,
     jobs.cancel,
+    jobs.retry,
     jobs.cleanup,
     keys.keys_group,
     training.train,

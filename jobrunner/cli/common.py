@@ -1,6 +1,8 @@
 """What the commands have in common."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -11,12 +13,46 @@ from jobrunner.settings import load
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+NAME = "jobrunner command"
+
 
 def connect(role: str | None = None) -> database.BoundedConnection:
     """Open the connection of a command, which gives JSON as its text."""
-    connection = database.connect(database.url_of(load()), role=role, name="jobrunner command")
+    connection = database.connect(database.url_of(load()), role=role, name=NAME)
     connection.adapters.register_loader("jsonb", tables.JsonLoader)
     return connection
+
+
+def put_rows(rows: Sequence[Mapping[str, Any]], kind: str, *, as_json: bool, none: str) -> None:
+    """Print rows: for programs, for a terminal by the columns of that kind, or plainly."""
+    if as_json:
+        click.echo(tables.to_json(rows))
+    elif not rows:
+        click.echo(none)
+    elif on_a_terminal():
+        from jobrunner.cli import columns, screen
+
+        to = screen.console()
+        to.print(screen.table(getattr(columns, kind), rows, to, fold=True))
+    else:
+        click.echo(tables.table(rows))
+
+
+def put_row(row: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one row, a line a column."""
+    if as_json:
+        click.echo(tables.to_json(row))
+    elif on_a_terminal():
+        from jobrunner.cli import screen
+
+        screen.put(screen.pairs(row))
+    else:
+        click.echo(tables.pairs(row))
+
+
+def on_a_terminal() -> bool:
+    """Whether a person looks at standard output: rich is imported for nobody else."""
+    return sys.stdout.isatty()
 
 
 def say(line: str) -> None:

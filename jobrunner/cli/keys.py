@@ -5,7 +5,7 @@ import click
 from jobrunner import keys
 from jobrunner.cli import tables
 from jobrunner.cli.arguments import parse_client, parse_key_id
-from jobrunner.cli.common import as_json, connect
+from jobrunner.cli.common import as_json, connect, put_rows
 from jobrunner.cli.group import Parsed
 
 
@@ -59,10 +59,7 @@ def list_keys(as_json: bool) -> None:
     """
     with connect() as connection:
         found = keys.every(connection)
-    if as_json:
-        click.echo(tables.to_json(found))
-    else:
-        click.echo(tables.table(found) if found else "No keys.")
+    put_rows(found, "KEYS", as_json=as_json, none="No keys.")
 
 
 @keys_group.command("revoke")

@@ -1,14 +1,17 @@
 """The commands about runners: ``up``, ``start``, ``stop``."""
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from jobrunner import control, database, log, runner, up
+from jobrunner.bar import Bar
 from jobrunner.cli.arguments import parse_model, parse_seconds
 from jobrunner.cli.common import connect, say
+from jobrunner.cli.completion import runner_ids
 from jobrunner.cli.group import Parsed
 from jobrunner.settings import Settings, load
 from jobrunner.signals import StopSignals
@@ -77,7 +80,7 @@ def start(
 
 
 @click.command()
-@click.argument("runner_id", metavar="RUNNER", required=False)
+@click.argument("runner_id", metavar="RUNNER", required=False, shell_complete=runner_ids)
 @click.option("--all", "everyone", is_flag=True, help="Stop every runner.")
 @click.option("--timeout", type=Parsed("seconds", parse_seconds), default="60", show_default=True,
               help="Seconds to wait until they are gone.")  # fmt: skip
@@ -93,8 +96,17 @@ def stop(runner_id: str | None, everyone: bool, timeout: float, now: bool) -> No
     """
     if (runner_id is None) == (not everyone):
         raise click.UsageError("give the id of a runner (see `jobrunner status`), or --all")
-    with connect(RUNNER_ROLE) as connection:
-        control.stop(connection, runner_id, now=now, seconds=timeout, report=click.echo)
+    with connect(RUNNER_ROLE) as connection, Bar(sys.stderr, "Stopping") as bar:
+
+        def report(line: str) -> None:
+            bar.end()
+            click.echo(line)
+
+        def tell(gone: int, total: int) -> None:
+            bar.begin(total)
+            bar.show(gone)
+
+        control.stop(connection, runner_id, now=now, seconds=timeout, report=report, tell=tell)
 
 
 def _distinct(models: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
