@@ -83,6 +83,12 @@ class Terminal:
             assert more, f"{texts} not in: {CODES.sub('', seen)}"
             seen += more
 
+    def wait_for_code(self, code: str) -> None:
+        """Wait until that code has been written."""
+        deadline = monotonic() + SECONDS
+        while code not in self.raw:
+            assert self._read(deadline - monotonic()), f"{code!r} did not come"
+
     def end(self) -> int:
         """Wait for the end; the exit code."""
         deadline = monotonic() + SECONDS

@@ -148,6 +148,20 @@ def test_no_text_steers_a_terminal_or_is_taken_for_a_style(
         assert not re.search("[\x1b\x07\x9b\u202e\u2066\u2028]", text)
 
 
+def test_what_an_old_encoding_has_no_letter_for_is_no_traceback(
+    jobs: Jobs, runner_url: str
+) -> None:
+    job_id = jobs.add("schön ☃")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "jobrunner", "show", job_id],
+        env=environment(runner_url, PYTHONIOENCODING="latin1"), capture_output=True, timeout=30,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert r"schön \u2603" in done.stdout.decode("latin1")
+
+
 def test_json_that_is_made_safe_says_the_same() -> None:
     value = {"text": HOSTILE}
 

@@ -174,6 +174,22 @@ def test_a_signal_ends_it_as_well(terminal: Terminal) -> None:
     assert terminal.raw.rstrip().endswith(CLOSED)
 
 
+def test_ctrl_z_gives_the_terminal_back_for_a_while(terminal: Terminal) -> None:
+    terminal.wait_for("q or Ctrl-C ends")
+    modes = terminal.modes()
+
+    terminal.press("\x1a")
+    terminal.wait_for_code(CLOSED)
+    assert os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED)[1])
+    assert terminal.modes() != modes
+
+    os.kill(terminal.pid, signal.SIGCONT)
+    terminal.wait_for("q or Ctrl-C ends")
+    assert terminal.modes() == modes
+    terminal.press("q")
+    assert terminal.end() == 0
+
+
 def test_other_keys_are_nothing(terminal: Terminal) -> None:
     terminal.wait_for("q or Ctrl-C ends")
 

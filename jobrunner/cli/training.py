@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from jobrunner import training
-from jobrunner.cli import tables
-from jobrunner.cli.common import as_json, say_to_a_terminal
+from jobrunner.cli.common import as_json, put_row, say_to_a_terminal
 
 
 @click.command()
@@ -29,9 +28,6 @@ def train(examples: Path, output: Path, text_column: str, label_column: str, as_
         jobrunner train sentiment.csv --output model.joblib
     """
     report = training.train(examples, text_column, label_column, output, say_to_a_terminal)
-    row = report.to_row()
-    if as_json:
-        click.echo(tables.to_json(row))
-        return
-    click.echo(tables.pairs(row))
-    click.echo(f"\nServe it: jobrunner start --model sentiment=sklearn:{output}")
+    put_row(report.to_row(), as_json=as_json)
+    if not as_json:
+        click.echo(f"\nServe it: jobrunner start --model sentiment=sklearn:{output}")
