@@ -20,7 +20,7 @@ from jobrunner import board as board_module
 from jobrunner import embedded
 from jobrunner.board import Board
 from jobrunner.cli.board import screenful, share
-from jobrunner.cli.columns import brief, sparkline
+from jobrunner.cli.cells import brief, sparkline
 from processes import environment
 from terminal import Terminal
 
@@ -300,4 +300,4 @@ def test_with_json_it_prints_a_line_each_time_also_of_a_database_that_is_away(
         assert process.stderr.read() == ""
     finally:
         process.kill()
-        process.wait()
+        process.communicate()

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from jobrunner.board import Board
 from jobrunner.cli import columns, screen
-from jobrunner.cli.columns import QUIET, Column, Row
+from jobrunner.cli.cells import QUIET, Row
+from jobrunner.cli.columns import Column
 from jobrunner.cli.safe import safe
 
 # The line at the top with one below it, and the one at the bottom.

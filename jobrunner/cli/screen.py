@@ -9,7 +9,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from jobrunner.cli.columns import QUIET, Column, Row, word
+from jobrunner.cli.cells import QUIET, Row, word
+from jobrunner.cli.columns import Column
 from jobrunner.cli.safe import safe
 from jobrunner.cli.tables import JsonText, plain
 
