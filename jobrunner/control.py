@@ -20,6 +20,8 @@ LOOK_SECONDS = 0.1
 
 # What to do with a line for the person who waits.
 Report = Callable[[str], None]
+# What to do with the figures: how many of how many are gone.
+Tell = Callable[[int, int], None]
 
 
 def start_detached(
@@ -45,7 +47,13 @@ def start_detached(
 
 
 def stop(
-    connection: BoundedConnection, wanted: str | None, *, now: bool, seconds: float, report: Report
+    connection: BoundedConnection,
+    wanted: str | None,
+    *,
+    now: bool,
+    seconds: float,
+    report: Report,
+    tell: Tell = lambda gone, total: None,
 ) -> None:
     """Ask one runner (by its id or the beginning of it), or all, to stop; wait until they have.
 
@@ -58,13 +66,14 @@ def stop(
     if not left:
         report("no runner is there to be stopped")
         return
-    judge, deadline = Judge(), monotonic() + seconds
+    judge, deadline, total = Judge(), monotonic() + seconds, len(left)
     while left := _still_there(connection, judge, left, report):
         if monotonic() > deadline:
             raise NotStopped(
                 f"after {seconds:g} s still running: {', '.join(left)};"
                 " they finish what they hold, `--now` makes them hand it back"
             )
+        tell(total - len(left), total)
         Event().wait(LOOK_SECONDS)
 
 

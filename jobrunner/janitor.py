@@ -11,6 +11,20 @@ from jobrunner.errors import DatabaseError, SchemaMissing
 BATCH = 1000
 JANITOR_LOCK = 7_063_851_205
 
+# More than that are not counted.
+MANY = 1_000_000
+
+# On job_finished_idx.
+COUNT_OLD = """
+    select count(*)
+    from (
+        select
+        from job
+        where finished_at < now() - %(age)s
+        limit %(limit)s
+    ) as old
+"""
+
 ACT_AS_JANITOR = "set local role job_janitor"
 # One janitor at a time: two would wait for each other's rows.
 TAKE_TURN = "select pg_try_advisory_xact_lock(%s)"
@@ -39,3 +53,10 @@ def clean(connection: psycopg.Connection[Any], older_than: timedelta, *, wait: b
         raise DatabaseError(
             "the login may not act as job_janitor: run `grant job_janitor to <login>`"
         ) from None
+
+
+def count_old(connection: psycopg.Connection[Any], older_than: timedelta) -> int | None:
+    """Count the jobs that are to be deleted; None where they are too many for that."""
+    values = {"age": older_than, "limit": MANY}
+    [(count,)] = connection.execute(COUNT_OLD, values).fetchall()
+    return count if count < MANY else None

@@ -3,6 +3,8 @@
 The functions take an autocommit connection. How a runner moves jobs: see queue.py.
 """
 
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,16 +16,32 @@ Connection = psycopg.Connection[Any]
 HEALTH = """
     select
         model, pending, waiting_to_retry, processing, oldest_pending_age,
-        runners, workers, jobs_per_second
+        runners, workers, jobs_per_second, versions
     from queue_health
 """
 
+NOW = "select clock_timestamp()"
+
+# Some conditions follow from the one before: they let the planner see that a partial index
+# will do, or that ids are in the order of time (see sql/0024_index_job_lists.sql).
 LIST = """
     select
         id, model, status, priority, attempt, max_attempts, claimed_by,
         created_at, started_at, finished_at, error ->> 'code' as error_code
     from job
-    where %(status)s::text is null or status = %(status)s
+    where
+        (%(from_id)s::uuid is null or id >= %(from_id)s)
+        and (%(to_id)s::uuid is null or id <= %(to_id)s)
+        and (%(created_after)s::timestamptz is null or created_at > %(created_after)s)
+        and (%(created_before)s::timestamptz is null or created_at < %(created_before)s)
+        and (%(model)s::text is null or model || '' = %(model)s)
+        and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
+        and (%(status)s::text is null or status = %(status)s)
+        and (
+            coalesce(%(status)s, '') not in ('pending', 'processing')
+            or coalesce(finished_at, 'infinity') = 'infinity'
+        )
+        and (coalesce(%(status)s, '') <> 'failed' or coalesce(error, 'null') <> 'null')
     order by id desc
     limit %(limit)s
 """
@@ -71,6 +89,43 @@ REQUEST_CANCEL = """
 """
 
 
+# As the web does it, but with the attempts of the old job.
+RETRY = """
+    insert into job (
+        model, input, priority, max_attempts, retry_of, client_id, traceparent
+    )
+    select
+        model,
+        input,
+        priority,
+        max_attempts,
+        id,
+        client_id,
+        traceparent
+    from job
+    where
+        id = %(id)s
+        and status = 'failed'
+    returning id
+"""
+
+# An id is made a little before or after the time of creation.
+SLACK_MILLISECONDS = 1000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs are to be listed; the ages are those of their submission."""
+
+    status: str | None = None
+    model: str | None = None
+    batch_id: UUID | None = None
+    since: timedelta | None = None
+    older_than: timedelta | None = None
+    limit: int = 20
+
+
 def health(connection: Connection) -> list[dict[str, Any]]:
     """Read the view ``queue_health``: a row a model."""
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -83,10 +138,19 @@ def in_progress(connection: Connection) -> list[dict[str, Any]]:
         return cursor.execute(PROGRESS).fetchall()
 
 
-def newest(connection: Connection, *, status: str | None, limit: int) -> list[dict[str, Any]]:
+def newest(connection: Connection, wanted: Wanted) -> list[dict[str, Any]]:
     """List jobs, newest first, without their texts."""
+    [(now,)] = connection.execute(NOW).fetchall()
+    after = now - wanted.since if wanted.since is not None else None
+    before = now - wanted.older_than if wanted.older_than is not None else None
+    values = asdict(wanted) | {
+        "created_after": after,
+        "created_before": before,
+        "from_id": after and _id_at(after, -SLACK_MILLISECONDS),
+        "to_id": before and _id_at(before, SLACK_MILLISECONDS),
+    }
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(LIST, {"status": status, "limit": limit}).fetchall()
+        return cursor.execute(LIST, values, prepare=False).fetchall()
 
 
 def show(connection: Connection, job_id: UUID) -> dict[str, Any] | None:
@@ -101,3 +165,15 @@ def request_cancel(connection: Connection, job_id: UUID) -> None:
     :raises psycopg.errors.ForeignKeyViolation: when there is no such job.
     """
     connection.execute(REQUEST_CANCEL, {"id": job_id})
+
+
+def retry(connection: Connection, job_id: UUID) -> UUID | None:
+    """Submit a failed job anew; return the id of the new one, None unless the old one failed."""
+    row = connection.execute(RETRY, {"id": job_id}).fetchone()
+    return row[0] if row else None
+
+
+def _id_at(time: datetime, plus: int) -> UUID:
+    """Give the least UUID of version 7 (RFC 9562, section 5.7) so many milliseconds later."""
+    milliseconds = (time - EPOCH) // timedelta(milliseconds=1) + plus
+    return UUID(int=min(max(0, milliseconds), 2**48 - 1) << 80)

@@ -118,12 +118,20 @@ def migrate(
             connection.execute(UNLOCK, [LOCK_KEY])
 
 
+def count_pending(connection: BoundedConnection) -> int:
+    """Count what is not applied yet.
+
+    :raises MigrationError: when an applied file was edited or is missing here.
+    """
+    return sum(not migration.applied_at for migration in status(connection))
+
+
 def require_applied(connection: BoundedConnection) -> None:
     """Make sure that the tables are as new as this program.
 
     :raises SchemaMissing: when they are not.
     """
-    if not all(migration.applied_at for migration in status(connection)):
+    if count_pending(connection):
         raise SchemaMissing
 
 

@@ -18,6 +18,7 @@ from typing import TextIO
 
 from jobrunner import control, database, embedded, migrations
 from jobrunner.banner import banner
+from jobrunner.bar import Bar
 from jobrunner.child import LOOK_SECONDS, Child
 from jobrunner.errors import AlreadyRunning, JobrunnerError, PortTaken, SettingsError
 from jobrunner.polling import readable
@@ -146,8 +147,10 @@ def _server(settings: Settings, say: Callable[[str], None]) -> Iterator[embedded
 
 
 def _migrate(url: str, say: Callable[[str], None]) -> None:
-    with database.connect(url) as connection:
-        applied = migrations.migrate(connection)
+    with database.connect(url) as connection, Bar(sys.stderr, "Migrating") as bar:
+        if bar.is_seen:
+            bar.begin(migrations.count_pending(connection))
+        applied = migrations.migrate(connection, lambda _: bar.step())
     if applied:
         say(f"Applied {len(applied)} migrations.")
 

@@ -16,7 +16,6 @@ from helpers import Jobs
 from jobrunner.bulk import collector, feed, submission
 from jobrunner.bulk.batch import Batch, Item
 from jobrunner.bulk.patience import PatientConnection
-from jobrunner.bulk.progress import Progress
 from jobrunner.cli import main
 from jobrunner.errors import InputError
 
@@ -491,44 +490,3 @@ def test_no_more_is_submitted_than_the_window_holds(
 
     assert max(seen) <= 50
     assert len(objects(Path("out.ndjson").read_text())) == 500
-
-
-# What is shown meanwhile.
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_sees_how_far_it_is() -> None:
-    screen = Terminal()
-    progress = Progress(screen)
-
-    progress.begin(200, 0)
-    progress.show(50, 3)
-    progress.note("Look.")
-    progress.end()
-
-    assert "[######..................] 50/200 done, " in screen.getvalue()
-    assert "/s, 3 failed" in screen.getvalue()
-    assert "\r\x1b[KLook.\n" in screen.getvalue()
-
-
-def test_a_terminal_sees_how_many_came_so_far_through_a_pipe() -> None:
-    screen = Terminal()
-
-    Progress(screen).show(50, 0)
-
-    assert "50 so far, " in screen.getvalue()
-
-
-def test_who_is_no_terminal_sees_notes_only() -> None:
-    screen = io.StringIO()
-    progress = Progress(screen)
-
-    progress.show(50, 3)
-    progress.note("Look.")
-    progress.end()
-
-    assert screen.getvalue() == "Look.\n"

@@ -18,9 +18,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from helpers import Jobs, wait_for
-from jobrunner import migrations, tables
-from jobrunner.arguments import MODEL_NAME
-from jobrunner.cli import main
+from jobrunner import migrations
+from jobrunner.cli import main, tables
+from jobrunner.cli.arguments import MODEL_NAME
 from jobrunner.janitor import JANITOR_LOCK
 from processes import Process, System, environment, system
 
@@ -37,6 +37,8 @@ NEEDS_A_DATABASE = [
     ["status"],
     ["list"],
     ["show", ID],
+    ["cancel", ID],
+    ["retry", ID],
     ["cleanup", "--older-than", "7d"],
     ["psql"],
 ]
@@ -139,6 +141,11 @@ def test_the_version_is_that_of_the_package(jobrunner: Command) -> None:
         (["show", "not-an-id"], "not a valid UUID"),
         (["list", "--status", "done"], "is not one of"),
         (["list", "--limit", "0"], "not in the range"),
+        (["list", "--since", "yesterday"], "a number and a unit, like 30d"),
+        (["list", "--older-than", "1y"], "a number and a unit, like 30d"),
+        (["list", "--batch", "7"], "not a valid UUID"),
+        (["list", "--model", "BAD NAME"], "should be a name of at most 63 lower-case letters"),
+        (["retry", "not-an-id"], "not a valid UUID"),
         (["cleanup"], "Missing option '--older-than'"),
         (["cleanup", "--older-than", "soon"], "a number and a unit, like 30d"),
         (["cleanup", "--older-than", "999999w"], "should be at most 36500d"),
@@ -400,6 +407,61 @@ def test_list_can_be_of_one_status(status: str, jobs: Jobs, jobrunner: Command) 
     assert job["error_code"] == ("model_error" if status == "failed" else None)
 
 
+def test_list_can_be_of_one_model(jobs: Jobs, jobrunner: Command) -> None:
+    jobs.add(model="other")
+    job_id = jobs.add()
+
+    [job] = json.loads(jobrunner("list", "--model", "sentiment", "--json").stdout)
+
+    assert job["id"] == job_id
+    assert jobrunner("list", "--model", "nobody").stdout == "No jobs.\n"
+
+
+def test_list_can_be_of_one_batch(jobs: Jobs, jobrunner: Command) -> None:
+    jobs.add()
+    query = "insert into job (input, batch_id) values ('{}', %s) returning id::text"
+    [(job_id,)] = jobs.db.execute(query, [ID]).fetchall()
+
+    [job] = json.loads(jobrunner("list", "--batch", ID, "--json").stdout)
+
+    assert job["id"] == job_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--since", "2h"], ["now", "1 h"]),
+        (["--older-than", "30m"], ["1 h", "3 h"]),
+        (["--since", "2h", "--older-than", "30m"], ["1 h"]),
+        (["--since", "4h", "--older-than", "2h", "--status", "pending"], ["3 h"]),
+        (["--older-than", "36500d"], []),
+        (["--since", "36500d"], ["now", "1 h", "3 h"]),
+    ],
+)
+def test_list_can_be_of_what_was_submitted_since_or_before(
+    arguments: list[str], expected: list[str], jobs: Jobs, jobrunner: Command
+) -> None:
+    ages = {}
+    for age in ("3 h", "1 h"):
+        # As the database would have made it then: its id says when.
+        query = """
+            insert into job (id, input, created_at, run_at)
+            select
+                (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0')
+                || '7000800000000000' || '0000')::uuid,
+                '{}', at, at
+            from (select now() - %s::interval as at) as past
+            returning id::text
+        """
+        [(job_id,)] = jobs.db.execute(query, [age]).fetchall()
+        ages[job_id] = age
+    ages[jobs.add()] = "now"
+
+    listed = json.loads(jobrunner("list", *arguments, "--json").stdout)
+
+    assert [ages[job["id"]] for job in listed] == expected
+
+
 def test_list_shows_no_texts(jobs: Jobs, jobrunner: Command) -> None:
     jobs.add("my secret", status="completed")
 
@@ -503,6 +565,48 @@ def test_cancel_says_in_json_what_became_of_the_job(
     said = json.loads(jobrunner("cancel", job_id, "--json").stdout)
 
     assert said == {"id": job_id, "status": then}
+
+
+# retry
+
+
+def test_retry_submits_a_failed_job_anew(jobs: Jobs, web_url: str, jobrunner: Command) -> None:
+    job_id = jobs.add("again", status="failed", priority=7, max_attempts=5)
+
+    said = json.loads(jobrunner("retry", job_id, "--json", DATABASE_URL=web_url).stdout)
+
+    assert said["retry_of"] == job_id
+    new = jobs.get(said["id"])
+    assert (new["status"], new["attempt"], str(new["retry_of"])) == ("pending", 0, job_id)
+    assert (new["input"], new["priority"], new["max_attempts"]) == ({"text": "again"}, 7, 5)
+    assert jobs.status(job_id) == "failed"
+
+
+def test_retry_says_which_job_repeats_which(jobs: Jobs, web_url: str, jobrunner: Command) -> None:
+    job_id = jobs.add(status="failed")
+
+    said = re.fullmatch(
+        r"Job (\S+) repeats job (\S+)\.\n", jobrunner("retry", job_id, DATABASE_URL=web_url).stdout
+    )
+
+    assert said
+    assert (jobs.status(said[1]), said[2]) == ("pending", job_id)
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed"])
+def test_only_a_failed_job_can_be_retried(
+    status: str, jobs: Jobs, web_url: str, jobrunner: Command
+) -> None:
+    job_id = jobs.add(status=status)
+
+    error = only_line(jobrunner("retry", job_id, DATABASE_URL=web_url))
+
+    assert error == f"job {job_id} can not be retried: it is {status}, not failed"
+    assert jobs.count() == 1
+
+
+def test_retry_of_an_unknown_job_is_an_error(jobs: Jobs, web_url: str, jobrunner: Command) -> None:
+    assert only_line(jobrunner("retry", ID, DATABASE_URL=web_url)).endswith("there is no such job")
 
 
 # cleanup
@@ -856,3 +960,54 @@ def test_a_key_that_is_mistyped_is_not_repeated(jobs: Jobs, jobrunner: Command) 
 
 def test_who_may_make_no_keys_is_told_in_one_line(jobs: Jobs, jobrunner: Command) -> None:
     assert "permission denied" in only_line(jobrunner("keys", "create", "shop"))
+
+
+# Completion by the shell.
+
+
+def complete(url: str, *words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    command = Path(sys.executable).parent / "jobrunner"
+    env = environment(
+        url,
+        _JOBRUNNER_COMPLETE="bash_complete",
+        COMP_WORDS=" ".join(["jobrunner", *words]),
+        COMP_CWORD=len(words),
+    )
+    done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_be_taught_to_complete(shell: str, runner_url: str) -> None:
+    command = Path(sys.executable).parent / "jobrunner"
+    env = environment(runner_url, _JOBRUNNER_COMPLETE=f"{shell}_source")
+
+    done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=30)
+
+    assert f"_JOBRUNNER_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_commands_and_options_are_completed(runner_url: str) -> None:
+    assert complete(runner_url, "st") == ["start", "stop", "status"]
+    assert complete(runner_url, "keys", "re") == ["revoke"]
+    assert complete(runner_url, "status", "--w") == ["--watch"]
+    assert complete(runner_url, "list", "--status", "c") == ["completed"]
+
+
+def test_runners_and_jobs_are_completed(jobs: Jobs, runner_url: str) -> None:
+    jobs.add_runner("here-1-abcd")
+    jobs.add_runner("there-2-ffff")
+    pending, failed = jobs.add(), jobs.add(status="failed")
+
+    assert complete(runner_url, "stop", "here") == ["here-1-abcd"]
+    assert set(complete(runner_url, "show", "0")) == {pending, failed}
+    assert complete(runner_url, "cancel", "0") == [pending]
+    assert complete(runner_url, "retry", "0") == [failed]
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "", "gibberish"])
+def test_without_a_database_nothing_is_offered_and_nothing_said(url: str, tmp_path: Path) -> None:
+    assert complete(url, "stop", "h") == []
+    assert complete(url, "show", "0") == []

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from helpers import LOGINS, Jobs, login_url, wait_for
 from jobrunner import embedded, heartbeat
+from jobrunner.cli import main
 from jobrunner.database import connect
 from jobrunner.errors import DatabaseError
 from processes import System, system
@@ -175,3 +177,17 @@ def test_no_role_is_left_in_a_session_of_the_pooler(owner_url: str, pooler_port:
     with connect(url) as connection:
         assert connection.execute("select current_user").fetchone() == ("postgres",)
         assert heartbeat.overview(connection) is not None
+
+
+def test_the_doctor_says_that_runners_hear_nothing_through_it(
+    web_url: str, pooler_port: int, jobs: Jobs, tmp_path: Path
+) -> None:
+    jobs.add_runner("here-1-abcd")
+    env = {"DATABASE_URL": pooled_url(web_url, pooler_port), "JOBRUNNER_HOME": str(tmp_path)}
+
+    said = CliRunner().invoke(main, ["doctor"], env=env).stdout
+    direct = CliRunner().invoke(main, ["doctor"], env=env | {"JOBRUNNER_LISTEN_URL": web_url})
+
+    assert "warning  runners listen through a pooler, and hear nothing\n" in said
+    assert "ok       DATABASE_URL goes through a pooler\n" in said
+    assert "ok       notifications arrive at JOBRUNNER_LISTEN_URL\n" in direct.stdout

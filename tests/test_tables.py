@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from jobrunner import tables
+from jobrunner.cli import tables
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

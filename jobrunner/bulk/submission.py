@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from time import monotonic, sleep
 from typing import TextIO
 
+from jobrunner.bar import Bar
 from jobrunner.bulk.batch import Batch, check_model
 from jobrunner.bulk.collector import Collector
 from jobrunner.bulk.feed import Feed
@@ -11,7 +12,6 @@ from jobrunner.bulk.lines import Lines
 from jobrunner.bulk.opening import Files
 from jobrunner.bulk.order import Order, Summary
 from jobrunner.bulk.patience import PatientConnection
-from jobrunner.bulk.progress import Progress
 from jobrunner.errors import DatabaseUnavailable
 
 # The results are looked for, not listened for: notifications would cost the runners, and
@@ -35,7 +35,7 @@ def submit(url: str, order: Order, screen: TextIO) -> Summary:
     :raises DatabaseUnavailable: when the database is away for long.
     """
     with ExitStack() as stack:
-        progress = Progress(screen)
+        progress = Bar(screen, "Submitting")
         stack.callback(progress.end)
         connection = PatientConnection(url, progress.note)
         stack.callback(connection.close)
@@ -47,7 +47,7 @@ class Submission:
     """An order that is being carried out."""
 
     def __init__(
-        self, order: Order, files: Files, connection: PatientConnection, progress: Progress
+        self, order: Order, files: Files, connection: PatientConnection, progress: Bar
     ) -> None:
         kind, state_file = order.kind, files.state_file
         state = files.begin(kind)
@@ -83,7 +83,7 @@ class Submission:
     def _submit_only(self) -> None:
         while chunk := self._feed.submit_chunk():
             self._collector.tally.invalid += sum(bool(row.fault) for row in chunk)
-            self._progress.show(self._feed.position, self._collector.tally.invalid)
+            self._progress.show(self._feed.position, _failed(self._collector.tally.invalid))
 
     def _submit_and_collect(self) -> None:
         """Submit, let the runners work and read what they have done, all at the same time."""
@@ -108,7 +108,7 @@ class Submission:
 
     def _show(self) -> None:
         tally = self._collector.tally
-        self._progress.show(tally.written, tally.failed + tally.invalid)
+        self._progress.show(tally.written, _failed(tally.failed + tally.invalid))
 
     def _look_for_runner(self, still_seconds: float) -> None:
         """Say once that nothing can happen, if that is so."""
@@ -122,3 +122,7 @@ class Submission:
         if self._state_file.path is None:
             return NO_WAY_BACK.format(batch_id=self._state.batch_id)
         return GO_ON
+
+
+def _failed(count: int) -> str:
+    return f"{count:,} failed"

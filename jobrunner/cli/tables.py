@@ -1,7 +1,9 @@
-"""Tables and values for people, JSON for programs."""
+"""Plain tables and values for people who read a file or a pipe, JSON for programs.
+
+On a terminal, screen.py draws them.
+"""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,8 +13,7 @@ from uuid import UUID
 from psycopg.abc import Buffer
 from psycopg.types.string import TextLoader
 
-# PostgreSQL escapes those below the space; these could steer a terminal as well.
-CONTROL = re.compile(r"[\x7f-\x9f]")
+from jobrunner.cli.safe import safe, safe_lines
 
 
 class JsonText(str):
@@ -51,26 +52,18 @@ def pairs(row: Mapping[str, Any]) -> str:
     return "\n".join(f"{name.ljust(width)}  {plain(value)}" for name, value in row.items())
 
 
-def to_json(value: Any, indent: str = "\n") -> str:
+def to_json(value: Any) -> str:
     """Write JSON: times in RFC 3339, durations in seconds, JSON of the database as it is."""
-    inner = indent + "  "
-    match value:
-        case JsonText():
-            return str(value)
-        case Mapping() if value:
-            names = (json.dumps(name, ensure_ascii=False) for name in value)
-            written = (to_json(each, inner) for each in value.values())
-            items = [f"{name}: {each}" for name, each in zip(names, written, strict=True)]
-            return f"{{{inner}{f',{inner}'.join(items)}{indent}}}"
-        case list() if value:
-            items = [to_json(each, inner) for each in value]
-            return f"[{inner}{f',{inner}'.join(items)}{indent}]"
-        case _:
-            return json.dumps(value, default=_json_value, ensure_ascii=False)
+    return safe_lines(_json(value, "\n"))
+
+
+def to_json_line(value: Any) -> str:
+    """Write JSON that is one line."""
+    return safe(json.dumps(value, default=_json_value, ensure_ascii=False))
 
 
 def plain(value: Any) -> str:
-    """Write a value as a person reads it."""
+    """Write a value as a person reads it; no text of a user can steer the terminal."""
     match value:
         case None:
             return "-"
@@ -79,15 +72,30 @@ def plain(value: Any) -> str:
         case timedelta():
             return str(value).split(".")[0]
         case dict():
-            return json.dumps(value, ensure_ascii=False)
+            return safe(json.dumps(value, ensure_ascii=False))
         case list() if value and isinstance(value[0], dict):
-            return "\n".join(json.dumps(item, ensure_ascii=False) for item in value)
-        case JsonText():
-            return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+            return "\n".join(map(plain, value))
         case list():
-            return ", ".join(map(str, value)) or "-"
+            return ", ".join(map(plain, value)) or "-"
         case _:
+            return safe(str(value))
+
+
+def _json(value: Any, indent: str) -> str:
+    inner = indent + "  "
+    match value:
+        case JsonText():
             return str(value)
+        case Mapping() if value:
+            names = (json.dumps(name, ensure_ascii=False) for name in value)
+            written = (_json(each, inner) for each in value.values())
+            items = [f"{name}: {each}" for name, each in zip(names, written, strict=True)]
+            return f"{{{inner}{f',{inner}'.join(items)}{indent}}}"
+        case list() if value:
+            items = [_json(each, inner) for each in value]
+            return f"[{inner}{f',{inner}'.join(items)}{indent}]"
+        case _:
+            return json.dumps(value, default=_json_value, ensure_ascii=False)
 
 
 def _line(cells: Iterable[str], widths: list[int], right: list[bool]) -> str:

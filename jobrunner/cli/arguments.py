@@ -5,6 +5,10 @@ import re
 
 # The same as in sql/0004_create_model.sql: a name that the database refuses serves nobody.
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+A_MODEL_NAME = (
+    "a name of at most 63 lower-case letters, digits, dots, dashes and underscores, the first"
+    " a letter or digit"
+)
 
 # The same as in sql/0021_create_api_key.sql.
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -21,11 +25,18 @@ def parse_model(text: str) -> tuple[str, str]:
     if not name or not implementation:
         raise ValueError("should look like sentiment=mock or NAME=package.module:Class")
     if not MODEL_NAME.fullmatch(name):
-        raise ValueError(
-            "should begin with a name of at most 63 lower-case letters, digits, dots, dashes"
-            " and underscores, the first a letter or digit"
-        )
+        raise ValueError(f"should begin with {A_MODEL_NAME}")
     return name, implementation
+
+
+def parse_model_name(text: str) -> str:
+    """Read the name of a model.
+
+    :raises ValueError: when it is none that a job may ask for.
+    """
+    if not MODEL_NAME.fullmatch(text):
+        raise ValueError(f"should be {A_MODEL_NAME}")
+    return text
 
 
 def parse_seconds(text: str) -> float:
@@ -39,6 +50,17 @@ def parse_seconds(text: str) -> float:
         raise ValueError("should be a number of seconds") from None
     if not math.isfinite(seconds) or seconds < 0:
         raise ValueError("should be a number of seconds, 0 or more and finite")
+    return seconds
+
+
+def parse_interval(text: str) -> float:
+    """Read how long to pause between two looks, in seconds.
+
+    :raises ValueError: when it is no number from 0.2 to 3600.
+    """
+    seconds = parse_seconds(text)
+    if not 0.2 <= seconds <= 3600:
+        raise ValueError("should be a number of seconds from 0.2 to 3600")
     return seconds
 
 

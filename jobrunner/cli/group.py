@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 import click
@@ -26,6 +27,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         # It warns of what goes wrong while a connection is given up; we say ourselves what does.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
+        _write_any_text()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
@@ -83,6 +85,13 @@ def discard_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _write_any_text() -> None:
+    """Have a terminal or file of an old encoding told what it has no letter for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _where_to_look() -> str:
