@@ -46,6 +46,13 @@ def owner_url(server: embedded.Server) -> str:
     return server.url
 
 
+@pytest.fixture(scope="module")
+def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the owner of the tables for all tests of a chapter."""
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture
 def db(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the owner of the tables, who finds them empty."""

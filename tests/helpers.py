@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from click.testing import Result
 from psycopg.rows import dict_row
 
 # login: its roles; the first is what it acts as (alter role … set role).
@@ -48,6 +49,17 @@ def create_logins(connection: psycopg.Connection[Any]) -> None:
         connection.execute(f"alter role {login} set role {roles[0]}")
 
 
+def empty(owner: psycopg.Connection[Any]) -> None:
+    """Empty the tables, where there are many tests: a truncate each would take its time."""
+    with owner.transaction():
+        # No trigger fires for a replica: unfinished jobs go as well.
+        owner.execute("set local session_replication_role = replica")
+        owner.execute("delete from job; delete from cancel_request")
+        owner.execute("delete from runner; delete from runner_model")
+        owner.execute("delete from model; delete from model_version")
+        owner.execute("insert into model (name) values ('sentiment')")
+
+
 def wait_for(fact: Callable[[], T], what: str, seconds: float = 45) -> T:
     """Wait until ``fact()`` is true and return it."""
     deadline = monotonic() + seconds
@@ -57,6 +69,14 @@ def wait_for(fact: Callable[[], T], what: str, seconds: float = 45) -> T:
             raise AssertionError(f"after {seconds} s still not: {what}")
         pause.wait(0.01)
     return value
+
+
+def only_line(result: Result, code: int = 1) -> str:
+    """The error, which must be one line on standard error, with nothing on standard output."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("Error: ").strip()
 
 
 def signs(file: Path) -> int:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crews import Crew
-from helpers import Jobs
+from helpers import Jobs, only_line
 from jobrunner.bulk import collector, feed, submission
 from jobrunner.bulk.batch import Batch, Item
 from jobrunner.bulk.patience import PatientConnection
@@ -62,13 +62,6 @@ def objects(text: str) -> list[Any]:
 
 def records(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-def only_line(result: Result, code: int = 1) -> str:
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("Error: ").strip()
 
 
 # Without waiting.

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crews import Crew
-from helpers import Jobs, login_url, wait_for
+from helpers import Jobs, login_url, only_line, wait_for
 from jobrunner import embedded
 from jobrunner.bulk import collector, feed
 from jobrunner.bulk.batch import Batch
@@ -90,13 +90,6 @@ def execute(url: str, *arguments: str, **options: Any) -> subprocess.CompletedPr
         [sys.executable, "-m", "jobrunner", "submit", *arguments],
         env=environment(url), capture_output=True, text=True, timeout=60, **options,
     )  # fmt: skip
-
-
-def only_line(result: Result, code: int = 1) -> str:
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("Error: ").strip()
 
 
 def size(name: str = "out.ndjson") -> int:

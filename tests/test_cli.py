@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers import Jobs, wait_for
+from helpers import Jobs, only_line, wait_for
 from jobrunner import migrations
 from jobrunner.cli import main, tables
 from jobrunner.cli.arguments import MODEL_NAME
@@ -72,14 +72,6 @@ def execute(
         stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment(url, **settings),
         timeout=30,
     )  # fmt: skip
-
-
-def only_line(result: Result, code: int = 1) -> str:
-    """The error, which must be one line on standard error, with nothing on standard output."""
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("Error: ").strip()
 
 
 def add_many(db: psycopg.Connection[Any], count: int, finished: str) -> None:

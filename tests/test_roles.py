@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from helpers import CARD, LOGINS, POSITIVE, Jobs, login_url
+from helpers import CARD, LOGINS, POSITIVE, Jobs, empty, login_url
 from jobrunner import database, heartbeat, janitor, queue
 from jobrunner.activity import Activity
 from jobrunner.outcome import Failure, Outcome
@@ -27,22 +27,10 @@ VIEWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def owner(owner_url: str) -> Iterator[Db]:
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        yield connection
-
-
 @pytest.fixture
 def db(owner: Db) -> Db:
     """The owner's connection to empty tables: one for all, since there are so many tests."""
-    with owner.transaction():
-        # No trigger fires for a replica: unfinished jobs go as well.
-        owner.execute("set local session_replication_role = replica")
-        owner.execute("delete from job; delete from cancel_request")
-        owner.execute("delete from runner; delete from runner_model")
-        owner.execute("delete from model; delete from model_version")
-        owner.execute("insert into model (name) values ('sentiment')")
+    empty(owner)
     return owner
 
 

@@ -12,7 +12,7 @@ import pytest
 from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
-from helpers import ERROR, POSITIVE, Jobs
+from helpers import ERROR, POSITIVE, Jobs, empty
 from jobrunner import database, heartbeat, queue
 from jobrunner import jobs as shown_jobs
 from jobrunner.links import PLANNING
@@ -32,21 +32,10 @@ BY_HAND = """insert into job (model, input) values ('sentiment', '{"text": "fine
 ATTEMPT = 2
 
 
-@pytest.fixture(scope="module")
-def owner(owner_url: str) -> Iterator[Db]:
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        yield connection
-
-
 @pytest.fixture
 def db(owner: Db) -> Db:
     """The owner's connection to empty tables: one for all, since there are so many tests."""
-    with owner.transaction():
-        # No trigger fires for a replica: unfinished jobs go as well.
-        owner.execute("set local session_replication_role = replica")
-        owner.execute("delete from job; delete from cancel_request")
-        owner.execute("delete from runner; delete from model")
-        owner.execute("insert into model (name) values ('sentiment')")
+    empty(owner)
     return owner
 
 

@@ -24,6 +24,7 @@ from jobrunner.child import Child
 from jobrunner.embedded import free_port
 from jobrunner.errors import JobrunnerError, PortTaken
 from jobrunner.up import require_port
+from processes import Web
 
 pytestmark = [
     pytest.mark.process,
@@ -102,17 +103,8 @@ class Up:
 
     def call(self, path: str, body: Any = None) -> tuple[int, Any]:
         """Call the web; status 0 is a broken or refused connection."""
-        data = json.dumps(body).encode() if body is not None else None
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
-        except OSError:
-            return 0, None
+        web = Web(f"http://127.0.0.1:{self.port}")
+        return web.get(path) if body is None else web.post(path, body)
 
     def wait_for_job(self, job_id: str, status: str = "completed") -> dict[str, Any]:
         """Wait until the job has that status; what the web says of it."""

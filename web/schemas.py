@@ -34,6 +34,11 @@ def read_integer(value: Any) -> Any:
     return value
 
 
+Priority = Annotated[
+    int, Field(ge=-100, le=100, description="Higher first."), BeforeValidator(read_integer)
+]
+
+
 class Submission(BaseModel):
     """A text to be analysed."""
 
@@ -50,9 +55,7 @@ class Submission(BaseModel):
         json_schema_extra={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"},
     )
     model: str = Field("sentiment", description="The name of the model that is to answer.")
-    priority: Annotated[int, BeforeValidator(read_integer)] = Field(
-        0, ge=-100, le=100, description="Higher first."
-    )
+    priority: Priority = 0
 
 
 class ModelSubmission(BaseModel):
@@ -67,9 +70,7 @@ class ModelSubmission(BaseModel):
     input: dict[str, Any] = Field(
         description="What the model takes: `GET /models` shows the schema of each."
     )
-    priority: Annotated[int, BeforeValidator(read_integer)] = Field(
-        0, ge=-100, le=100, description="Higher first."
-    )
+    priority: Priority = 0
 
 
 class BatchSubmission(BaseModel):
