@@ -3,6 +3,7 @@
 In times, not ages: what is read is the same until something happens.
 """
 
+from time import monotonic
 from typing import NamedTuple
 
 from psycopg.rows import dict_row
@@ -98,7 +99,14 @@ READ_NEWEST = """
         job.finished_at,
         job.batch_id,
         job.retry_of,
-        case when pg_column_size(job.result) <= %(short)s then job.result end as result,
+        case
+            when
+                case
+                    when pg_column_size(job.result) <= %(short)s
+                        then octet_length(job.result::text) <= %(short)s
+                end
+                then job.result
+        end as result,
         job.error ->> 'code' as error_code,
         job.inference_seconds,
         job_progress.fraction
@@ -115,11 +123,15 @@ READ_NEWEST = """
 
 
 class State(NamedTuple):
-    """``now`` and ``stands`` are JSON; ``jobs`` is the JSON of each of the newest, by its id."""
+    """``now`` and ``stands`` are JSON; ``jobs`` is the JSON of each of the newest, by its id.
+
+    ``seconds`` is how long it took to read it.
+    """
 
     now: str
     stands: str
     jobs: dict[str, str]
+    seconds: float
 
 
 def read(database: Database) -> State:
@@ -128,6 +140,7 @@ def read(database: Database) -> State:
     :raises DatabaseUnavailable: when that can't be told now.
     """
     with database.connection() as connection:
+        began = monotonic()
         with connection.cursor(row_factory=dict_row) as cursor:
             [now] = cursor.execute(READ_NOW).fetchall()
             queues = cursor.execute(READ_QUEUES).fetchall()
@@ -135,7 +148,8 @@ def read(database: Database) -> State:
         with json_rows.cursor(connection) as cursor_of_json:
             values = {"short": SHORT_RESULT, "newest": NEWEST}
             jobs = cursor_of_json.execute(READ_NEWEST, values).fetchall()
+        seconds = monotonic() - began
     names = JobBrief.model_fields
     stands = f'"queues": {ENCODER.encode(queues)}, "runners": {ENCODER.encode(runners)}'
     written = {str(row["job_id"]): json_rows.write(row, names) for row in jobs}
-    return State(ENCODER.encode(now["now"]), stands, written)
+    return State(ENCODER.encode(now["now"]), stands, written, seconds)

@@ -26,6 +26,8 @@ LOOK_SECONDS = 1.0
 LOOK_FACTOR = 20
 MAX_LOOK_SECONDS = 15.0
 
+NOTHING = State("", "", {}, 0.0)
+
 
 @dataclass
 class Topic:
@@ -75,7 +77,7 @@ class Viewers:
         self._looking = 0
         self._thread: Thread | None = None
         self._topics: dict[str, Topic] = {}
-        self._state = State("", "", {})
+        self._state = NOTHING
         self._past = ""
         # Why nothing can be read now, if so.
         self._away: str | None = None
@@ -127,14 +129,14 @@ class Viewers:
 
     def _run(self) -> None:
         while self._await_viewers():
-            began = monotonic()
+            pause = LOOK_SECONDS
             try:
                 self._look()
+                pause = max(pause, LOOK_FACTOR * self._state.seconds)
             except Exception as error:
                 # Whatever it was: the thread must go on, or who looks would see nothing more.
                 self._lose(error)
-            took = monotonic() - began
-            self._pause(min(max(LOOK_SECONDS, LOOK_FACTOR * took), MAX_LOOK_SECONDS))
+            self._pause(min(pause, MAX_LOOK_SECONDS))
 
     def _await_viewers(self) -> bool:
         """Wait until somebody looks; whether there is more to do."""
@@ -148,7 +150,7 @@ class Viewers:
 
     def _forget(self) -> None:
         self._topics.clear()
-        self._state, self._past, self._away = State("", "", {}), "", None
+        self._state, self._past, self._away = NOTHING, "", None
 
     def _pause(self, seconds: float) -> None:
         until = monotonic() + seconds

@@ -1,10 +1,10 @@
 /** What time it is by the database, and texts that grow old with it. */
 
 import { say } from "./dom.js";
-import { ago, exact } from "./format.js";
+import { age, ago, exact } from "./format.js";
 
 let lead = 0;
-const aging = new Set();
+const aging = new Map();
 
 /** Takes over the time of the server. */
 export function setNow(text) {
@@ -15,6 +15,15 @@ export const now = () => Date.now() + lead;
 
 /** Shows how long ago something was in an element, from now on; the exact time is its title. */
 export function showAgo(node, time) {
+  show(node, time, ago);
+}
+
+/** Shows how old something is; see showAgo. */
+export function showAge(node, time) {
+  show(node, time, age);
+}
+
+function show(node, time, words) {
   if (!time) {
     aging.delete(node);
     say(node, "–");
@@ -25,18 +34,18 @@ export function showAgo(node, time) {
     node.dateTime = time;
     node.title = exact(time);
   }
-  aging.add(node);
-  write(node);
+  aging.set(node, words);
+  write(node, words);
 }
 
-function write(node) {
-  say(node, ago(now() - Date.parse(node.dateTime)));
+function write(node, words) {
+  say(node, words(Math.max(0, Math.round((now() - Date.parse(node.dateTime)) / 1000))));
 }
 
 /** Brings to date what is on the page; what is not any more is let go. */
 function tick() {
-  for (const node of aging) {
-    if (node.isConnected) write(node);
+  for (const [node, words] of aging) {
+    if (node.isConnected) write(node, words);
     else aging.delete(node);
   }
 }

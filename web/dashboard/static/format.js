@@ -34,12 +34,8 @@ export function span(seconds) {
   return parts(Math.floor(all / 86400), "d", Math.floor((all % 86400) / 3600), "h");
 }
 
-/** How long ago, in whole units: it changes each second at most. */
-export function ago(milliseconds) {
-  const seconds = Math.max(0, Math.round(milliseconds / 1000));
-  if (seconds < 1) return "now";
-  return `${age(seconds)} ago`;
-}
+/** How many seconds ago, in whole units: it changes each second at most. */
+export const ago = (seconds) => (seconds < 1 ? "now" : `${age(seconds)} ago`);
 
 /** An age in whole seconds, minutes, hours or days. */
 export function age(seconds) {

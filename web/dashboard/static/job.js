@@ -71,10 +71,8 @@ export class JobView {
     this.facts = el("dl", { class: "facts" });
     this.inputBox = el("pre", { tabindex: 0, "aria-label": "Input" }, "…");
     this.whole = el("div", { class: "job-grid", hidden: true },
-      section("What came of it", this.outcome.node),
-      section("Input", this.inputBox),
-      section("Times", this.track, this.steps),
-      section("Facts", this.facts));
+      el("div", {}, section("What came of it", this.outcome.node), section("Times", this.track, this.steps)),
+      el("div", {}, section("Input", this.inputBox), section("Facts", this.facts)));
     fill(this.root,
       el("p", {}, el("a", { href: "#/", class: "back" }, "← All jobs")),
       el("div", { class: "row between job-head" }, this.heading, this.chip.node),
@@ -219,9 +217,11 @@ function stepsOf(job) {
       from = error.started_at;
     }
     const at = error.failed_at ?? job.finished_at;
-    steps.push({ title: `Attempt ${error.attempt} failed: ${error.code}`, said: error.message, by: error.runner, at, from, part: "lost" });
+    const forGood = isTheEnd(job, error) ? " for good" : "";
+    steps.push({ title: `Attempt ${error.attempt} failed${forGood}: ${error.code}`, said: error.message, by: error.runner, at, from, part: "lost" });
     from = at ?? from;
   }
+  if (job.errors.some((error) => isTheEnd(job, error))) return steps;
   // A failed job's last attempt is among its errors, unless it was cancelled.
   const isTold = job.errors.some((error) => error.started_at && error.started_at === job.started_at);
   if (job.started_at && !isTold && job.status !== "pending" && job.started_at >= from) {
@@ -231,8 +231,13 @@ function stepsOf(job) {
   if (job.status === "pending") steps.push({ title: "Waiting", at: null, from, part: "waited" });
   else if (job.status === "processing") steps.push({ title: "Processing", at: null, from, part: "worked" });
   else if (job.status === "completed") steps.push({ title: "Completed", at: job.finished_at, from, part: "worked" });
-  else steps.push({ title: job.error?.code === "cancelled" ? "Cancelled" : "Failed for good", at: job.finished_at, from, part: from === job.finished_at ? null : "lost" });
+  else steps.push({ title: job.error?.code === "cancelled" ? "Cancelled" : "Failed", at: job.finished_at, from, part: from === job.finished_at ? null : "lost" });
   return steps;
+}
+
+/** Whether a failed attempt was the last one of a job that failed. */
+function isTheEnd(job, error) {
+  return job.status === "failed" && job.error?.code !== "cancelled" && error.attempt === job.attempt;
 }
 
 function stepNode(step) {

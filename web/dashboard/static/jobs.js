@@ -1,7 +1,7 @@
 /** The list of jobs: the newest, which follow what happens, and older pages. */
 
 import { get } from "./api.js";
-import { showAgo } from "./clock.js";
+import { showAge } from "./clock.js";
 import { byId, el, fill, say } from "./dom.js";
 import { between, brief, percent, plural, shortId, span } from "./format.js";
 import { link } from "./outcome.js";
@@ -9,6 +9,8 @@ import { Chip } from "./status.js";
 import { Table } from "./table.js";
 
 const PAGE = 20;
+// So many the stream tells of.
+const NEWEST = 50;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 // Where no stream says what happens, or not of all that is asked for.
 const POLL_MS = 3000;
@@ -44,12 +46,12 @@ const COLUMNS = [
   { title: "Took", kind: "number wide", cell: (cell) => (job) => say(cell, span(between(job.started_at, job.finished_at))) },
   { title: "Attempts", kind: "number wide", cell: (cell) => (job) => say(cell, job.attempt) },
   {
-    title: "Created",
+    title: "Age",
     kind: "number",
     cell: (cell) => {
       const time = el("time");
       cell.append(time);
-      return (job) => showAgo(time, job.created_at);
+      return (job) => showAge(time, job.created_at);
     },
   },
 ];
@@ -135,7 +137,8 @@ export class JobList {
 
   /** Takes what the stream says of the newest jobs. */
   take({ whole, jobs }) {
-    this.#newest = whole ? jobs : merged(this.#newest ?? [], jobs, 50);
+    if (whole) this.#newest = jobs;
+    else if (this.#newest) this.#newest = merged(this.#newest, jobs, NEWEST);
     if (!this.#running) return;
     if (this.#isLive) {
       this.#jobs = this.#newest.slice(0, PAGE);
@@ -149,6 +152,11 @@ export class JobList {
     }
     this.#failed = null;
     this.#show();
+  }
+
+  /** Takes what is known of one job already, before the stream says it. */
+  note(job) {
+    if (this.#running) this.take({ whole: false, jobs: [asBrief(job)] });
   }
 
   /** The stream has ended: what it said gets old. */

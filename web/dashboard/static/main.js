@@ -42,7 +42,10 @@ class Page {
       filtered: (filters) => this.#goTo(filters),
     });
     this.job = new JobView((error) => this.#refused(error));
-    this.try = new Try((error) => this.#refused(error));
+    this.try = new Try({
+      refused: (error) => this.#refused(error),
+      job: (job) => this.jobs.note(job),
+    });
     this.stream = new Stream("/overview/events", {
       event: (name, data) => this.#hear(name, data),
       state: (state, error) => this.#heed(state, error),

@@ -25,8 +25,8 @@ function waiting(job) {
 /** A bar of how far it is, of how sure it is. */
 export class Bar {
   constructor(label) {
-    this.fill = svg("rect", { height: 6, width: 0, rx: 3 });
-    this.node = svg("svg", { class: "bar", role: "img", viewBox: "0 0 100 6", preserveAspectRatio: "none" }, svg("rect", { class: "rest", width: 100, height: 6, rx: 3 }), this.fill);
+    this.fill = svg("rect", { height: 6, width: 0 });
+    this.node = svg("svg", { class: "bar", role: "img", viewBox: "0 0 100 6", preserveAspectRatio: "none" }, svg("rect", { class: "rest", width: 100, height: 6 }), this.fill);
     this.label = label;
   }
 

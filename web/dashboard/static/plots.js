@@ -9,6 +9,7 @@ const RIGHT = 6;
 const TOP = 8;
 const BOTTOM = 20;
 const MINUTE_MS = 60_000;
+const SPANS = [10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 43_200, 86_400];
 const NOT_KNOWN = "–";
 
 /**
@@ -145,7 +146,7 @@ class Plot {
     if (!width || !this.#count || (!anew && width === this.#width)) return;
     this.#width = width;
     const most = this.#most();
-    const { top, ticks } = scale(most, this.spec.whole);
+    const { top, ticks } = scale(most, this.spec);
     const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
     set(this.picture, "width", width);
     set(this.picture, "viewBox", `0 0 ${width} ${HEIGHT}`);
@@ -283,11 +284,13 @@ function runsOf(values) {
   return runs;
 }
 
-/** Round numbers from 0 to a little above the most. */
-function scale(most, whole) {
+/** Round numbers from 0 to a little above the most: of seconds, round ones of minutes and hours. */
+function scale(most, { whole, format }) {
   if (!most) return { top: 1, ticks: [0] };
   const power = 10 ** Math.floor(Math.log10(most));
-  let step = [0.5, 1, 2.5, 5].map((each) => each * power).find((each) => most / each <= 3) ?? 5 * power;
+  let steps = [0.5, 1, 2.5, 5].map((each) => each * power);
+  if (format === span && most > 15) steps = SPANS.concat(steps.map((each) => Math.ceil(each / 86_400) * 86_400));
+  let step = steps.find((each) => most / each <= 3) ?? 5 * power;
   if (whole) step = Math.max(1, Math.ceil(step));
   const count = Math.max(1, Math.ceil(most / step - 1e-9));
   return { top: count * step, ticks: Array.from({ length: count + 1 }, (_, place) => place * step) };

@@ -12,7 +12,7 @@ function apply() {
   document.documentElement.dataset.theme = theme;
   document.querySelector('meta[name="color-scheme"]').content = theme === "auto" ? "light dark" : theme;
   const button = byId("theme");
-  say(button, SAID[theme]);
+  say(button, `◐ ${SAID[theme]}`);
   button.setAttribute("aria-label", `Colours: ${SAID[theme]}. Switch to ${SAID[NEXT[theme]]}`);
 }
 

@@ -15,9 +15,9 @@ export class Try {
   #key = null;
   #sent = null;
 
-  /** @param {(error: Error) => void} refused is told of what is not the text's fault */
-  constructor(refused) {
-    this.refused = refused;
+  /** @param {{refused: (error: Error) => void, job: (job: any) => void}} on */
+  constructor(on) {
+    this.on = on;
     this.form = byId("try-form");
     this.text = byId("try-text");
     this.model = byId("try-model");
@@ -77,7 +77,7 @@ export class Try {
       this.#watch(answer.body.job_id);
     } catch (error) {
       say(this.said, error.said ?? "Something went wrong on this page.");
-      this.refused(error);
+      this.on.refused(error);
     } finally {
       this.button.disabled = false;
     }
@@ -87,7 +87,10 @@ export class Try {
     this.pause();
     this.job.begin(id);
     this.#follow = new Follow(id, {
-      job: (job) => this.job.update(job),
+      job: (job) => {
+        this.job.update(job);
+        this.on.job(job);
+      },
       state: (state, error) => this.job.note(state, error),
     });
     this.#follow.start();
