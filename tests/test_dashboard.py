@@ -1,5 +1,6 @@
 """The dashboard behind its page: what it is served with, and how all that look on are told."""
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -141,6 +142,19 @@ def test_the_page_and_its_files_are_small(client: FlaskClient, page: str) -> Non
     sizes = [len(client.get(name).data) for name in set(addresses(page))]
 
     assert len(page) + sum(sizes) < ALL_BYTES
+
+
+def test_a_file_is_packed_for_who_takes_it_so(client: FlaskClient, page: str) -> None:
+    script = next(name for name in addresses(page) if name.endswith("main.js"))
+    plain, packed = (
+        client.get(script, headers={"Accept-Encoding": taken}) for taken in ("identity", "gzip")
+    )
+
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data
+    assert packed.headers["ETag"] != plain.headers["ETag"]
+    assert all("Accept-Encoding" in each.headers["Vary"] for each in (plain, packed))
 
 
 def test_a_file_is_kept_for_ever_and_the_page_is_asked_for_again(

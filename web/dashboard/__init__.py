@@ -4,13 +4,14 @@ Its files have addresses with a hash of all of them, and so may be kept for ever
 itself says nothing that needs a key: whether one is needed, it tells the scripts.
 """
 
+import gzip
 import hashlib
 from functools import cache
 from importlib import resources
 from pathlib import PurePath
 from typing import NamedTuple
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from web import settings
@@ -32,10 +33,11 @@ PRELOAD = '<link rel="modulepreload" href="{}">\n  '
 
 
 class Files(NamedTuple):
-    """The files that the page loads, and the hash of all."""
+    """The files that the page loads, as they are and packed, and the hash of all."""
 
     version: str
     contents: dict[str, bytes]
+    packed: dict[str, bytes]
 
 
 @blueprint.get("/")
@@ -56,7 +58,12 @@ def asset(version: str, name: str) -> Response:
     found = files()
     if name not in found.contents:
         raise NotFound
-    response = Response(found.contents[name], mimetype=TYPES[PurePath(name).suffix])
+    packs = request.accept_encodings["gzip"] > 0
+    body = (found.packed if packs else found.contents)[name]
+    response = Response(body, mimetype=TYPES[PurePath(name).suffix])
+    response.vary.add("Accept-Encoding")
+    if packs:
+        response.headers["Content-Encoding"] = "gzip"
     # A page of another version, while one is rolled out, has to ask again.
     response.headers["Cache-Control"] = KEEP if version == found.version else ASK_AGAIN
     return conditional(response)
@@ -89,4 +96,5 @@ def files() -> Files:
     whole = hashlib.sha256()
     for name in sorted(contents):
         whole.update(name.encode() + b"\0" + contents[name] + b"\0")
-    return Files(whole.hexdigest()[:16], contents)
+    packed = {name: gzip.compress(content, mtime=0) for name, content in contents.items()}
+    return Files(whole.hexdigest()[:16], contents, packed)

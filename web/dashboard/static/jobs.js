@@ -5,6 +5,7 @@ import { showAge } from "./clock.js";
 import { byId, el, fill, say } from "./dom.js";
 import { between, brief, percent, plural, shortId, span } from "./format.js";
 import { link } from "./outcome.js";
+import { isKeyNeeded } from "./session.js";
 import { Chip } from "./status.js";
 import { Table } from "./table.js";
 
@@ -264,9 +265,14 @@ export class JobList {
     }
     return [
       el("p", {}, "No job yet. Try a text above, or submit one from a terminal:"),
-      el("pre", { tabindex: 0, "aria-label": "A command that submits a text" }, `curl -X POST ${location.origin}/predict -H "Content-Type: application/json" -d '{"text": "This product is amazing!"}'`),
+      el("pre", { tabindex: 0, "aria-label": "A command that submits a text" }, command()),
     ];
   }
+}
+
+function command() {
+  const key = isKeyNeeded ? ' -H "Authorization: Bearer jr_…"' : "";
+  return `curl -X POST ${location.origin}/predict -H "Content-Type: application/json"${key} -d '{"text": "This product is amazing!"}'`;
 }
 
 function asBrief(job) {

@@ -200,16 +200,16 @@ class Page {
       this.#refused(error);
       this.jobs.deaf();
     } else if (state === "refused") {
-      if (error.status === 403) this.#beClient(error);
+      if (error.status === 403) this.#beClient();
       else this.#refused(error);
     }
   }
 
   /** An ordinary client sees its own jobs, and is told what it does not see. */
-  #beClient(error) {
+  #beClient() {
     this.#isOperator = false;
     this.plots.hide();
-    this.state.close("The state of the queue is shown to operators. " + error.message);
+    this.state.close();
     this.jobs.deaf();
     this.#setLink("yours");
   }

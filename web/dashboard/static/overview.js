@@ -127,11 +127,13 @@ export class State {
   }
 
   /** Says who may see it, where that is not he. */
-  close(said) {
+  close() {
     this.#sum = null;
     this.card.removeAttribute("aria-busy");
     byId("crew").hidden = true;
-    fill(this.body, el("p", {}, said), el("p", { class: "muted small" }, "An operator’s key is made with ", el("code", {}, "jobrunner keys create NAME --operator"), ". Your own jobs are all here."));
+    fill(this.body,
+      el("p", {}, "The state of the queue wants the key of an operator. Your own jobs are all here."),
+      el("p", { class: "muted small" }, "Such a key is made with ", el("code", {}, "jobrunner keys create NAME --operator"), "."));
   }
 
   /** Lets go of all that was shown. */

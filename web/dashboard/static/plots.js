@@ -153,7 +153,7 @@ class Plot {
     set(this.picture, "aria-label", this.#words());
     say(this.said, this.#latest());
     this.marker = svg("line", { class: "marker", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-    fill(this.picture, this.#grid(ticks, y), this.#shapes(y), this.#times(), this.marker);
+    fill(this.picture, this.#grid(ticks, y), this.#shapes(y), this.#times(), most ? null : this.#nothing(), this.marker);
   }
 
   #grid(ticks, y) {
@@ -161,6 +161,10 @@ class Plot {
       svg("g", {},
         svg("line", { class: tick ? "grid" : "axis", x1: LEFT, x2: this.#width - RIGHT, y1: y(tick), y2: y(tick) }),
         svg("text", { x: LEFT - 6, y: y(tick) + 3.5, "text-anchor": "end" }, tick ? this.spec.format(tick) : "0")));
+  }
+
+  #nothing() {
+    return svg("text", { x: LEFT + (this.#width - LEFT - RIGHT) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "nothing in the last hour");
   }
 
   #times() {
