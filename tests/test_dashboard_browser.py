@@ -271,7 +271,7 @@ def test_a_client_gives_its_key_and_sees_its_own(
     expect(page.get_by_role("alert").filter(has_text="not valid")).to_be_visible()
 
     unlock(page, key)
-    expect(region(page, "The queue now")).to_contain_text("operators")
+    expect(region(page, "The queue now")).to_contain_text("key of an operator")
     expect(submit(page, "I love it")).to_contain_text("pending")
     expect(rows(page)).to_have_count(1)
 
