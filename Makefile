@@ -8,10 +8,10 @@ SEEDS ?= 3
 SECONDS ?= 20
 VENV := .venv
 
-.PHONY: help up test lint bench chaos format clean
+.PHONY: help up test lint bench chaos screenshots format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 up: ## run a database, the web on PORT (8000) and a runner here; Ctrl-C stops them
 	@$(call install,embedded)
@@ -35,6 +35,10 @@ bench: ## measure this system and its peers side by side, for half an hour; BENC
 chaos: ## break a real system by SEEDS (3) plans of SECONDS (20), and catch broken runners
 	@$(call install,embedded)
 	@exec $(VENV)/bin/python -m chaos --seeds $(SEEDS) --seconds $(SECONDS) --directed --mutants
+
+screenshots: ## draw the pictures of the dashboard that the README shows
+	@$(call install,embedded dev)
+	@exec $(VENV)/bin/python docs/screenshots.py
 
 format: ## write Python in the project's style
 	@$(call install,embedded dev)

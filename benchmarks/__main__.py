@@ -33,6 +33,7 @@ from benchmarks import (
     steady,
     submit,
     system,
+    viewers,
     views,
     waits,
     webs,
@@ -241,6 +242,16 @@ def crowds(bench: Bench) -> None:
             bench.figures.add(workload, contender, unit, value, crowd.SETTINGS)
 
 
+def lookers(bench: Bench) -> None:
+    """What the dashboard loads at first, and what those cost who leave it open."""
+    if needed := viewers.missing():
+        print(f"viewers are left out: they need {needed}", file=sys.stderr)
+        return
+    for _ in range(bench.runs):
+        for workload, contender, unit, value in viewers.measure(bench.ours()):
+            bench.figures.add(f"dashboard: {workload}", contender, unit, value, viewers.SETTINGS)
+
+
 def listings(bench: Bench) -> None:
     """`GET /jobs` of many jobs, by what is asked for."""
     history = bench.queue(History)
@@ -373,6 +384,7 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "wait": waitings,
     "batching": batchings,
     "waiters": crowds,
+    "viewers": lookers,
     "lists": listings,
     "views": looks,
     "indexes": indexes,

@@ -17,6 +17,7 @@ from jobrunner import activity, heartbeat, janitor, log, migrations, progress, q
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
 from jobrunner.database import Lost, first_line
+from jobrunner.depth import Depth
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Pulse
 from jobrunner.jitter import jittered
@@ -88,6 +89,7 @@ class Runner:
             specs, settings.workers, settings.limits, settings.poll_seconds, self._activity
         )
         self._outbox = Outbox(self._crew.count_outcomes, self._activity)
+        self._depth = Depth(self._crew.models)
         # What is wrong, for the row of the runner: why it is not told things, deletes nothing.
         self._deaf: str | None = None
         self._janitor_refused: str | None = None
@@ -179,6 +181,7 @@ class Runner:
             # What came with an answer does not wake us up.
             self._heed(self._link.hear())
             self._record_activity(connection)
+            self._sample_depth(connection)
             self._tell_progress(connection)
             self._link.works()
         except ModelLoadError:
@@ -329,6 +332,7 @@ class Runner:
             self._start_anew(connection)
             return
         self._crew.set_clock_lead(answer.clock - monotonic())
+        self._depth.tell_time(answer.clock)
         self._owes_activity = True
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
@@ -338,6 +342,11 @@ class Runner:
         if self._owes_activity:
             self._owes_activity = False
             self._try_to(connection, self._activity.record, "activity_not_recorded")
+
+    def _sample_depth(self, connection: queue.Connection) -> None:
+        """Let the database know how long the queues are; that may fail as well."""
+        if self._depth.due:
+            self._try_to(connection, self._depth.sample, "depth_not_sampled")
 
     def _tell_progress(self, connection: queue.Connection) -> None:
         """Let the database know how far jobs are; work does not end with that either."""

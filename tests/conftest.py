@@ -3,9 +3,10 @@
 Tests connect as a deployment's services do: a login a service, each with its role.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -21,6 +22,11 @@ from pools import LIMITS, Start, settle
 from processes import System, system
 from web import create_app
 from web_server import WebServer, web_settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 OWNER_TABLES = """
     truncate
@@ -118,6 +124,7 @@ def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
 def app(web_url: str) -> Iterator[Flask]:
     app = create_app(web_settings(web_url))
     yield app
+    app.extensions["viewers"].close()
     app.extensions["database"].close()
 
 
@@ -137,6 +144,29 @@ def gunicorn(owner_url: str) -> Iterator[WebServer]:
     """The web as it is deployed, for the whole run."""
     with WebServer(login_url(owner_url, "web_login")) as server:
         yield server
+
+
+# A person in front of it.
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if not chromium:
+        pytest.skip("Chromium is not on this machine")
+    with sync_api.sync_playwright() as playwright:
+        # Root has no sandbox.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    page = browser.new_page()
+    yield page
+    page.close()
 
 
 @pytest.fixture

@@ -29,22 +29,34 @@ CLOSED = [
     ("GET", f"/batches/{SOME_ID}"),
     ("GET", "/jobs"),
     ("GET", f"/jobs/{SOME_ID}"),
+    ("GET", f"/jobs/{SOME_ID}/input"),
     ("GET", f"/jobs/{SOME_ID}/events"),
     ("POST", f"/jobs/{SOME_ID}/cancel"),
     ("POST", f"/jobs/{SOME_ID}/retry"),
     ("GET", "/models"),
     ("GET", "/runners"),
     ("GET", "/stats"),
+    ("GET", "/overview/events"),
+    ("GET", "/history"),
     ("GET", "/metrics"),
 ]
-OPERATORS = ["/runners", "/stats", "/metrics"]
-OPEN = ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js"]
+OPERATORS = ["/runners", "/stats", "/overview/events", "/history", "/metrics"]
+OPEN = [
+    "/",
+    "/livez",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs/start.js",
+    "/dashboard/x/main.js",
+]
 
 
 @pytest.fixture
 def app(web_url: str) -> Iterator[Flask]:
     app = create_app(web_settings(web_url, JOBRUNNER_REQUIRE_KEYS="on"))
     yield app
+    app.extensions["viewers"].close()
     app.extensions["database"].close()
 
 
@@ -151,6 +163,7 @@ def test_a_client_sees_its_own_jobs_and_of_others_not_that_they_are_there(
     for method, path in [
         ("GET", f"/jobs/{job_id}"),
         ("GET", f"/jobs/{job_id}?wait=5"),
+        ("GET", f"/jobs/{job_id}/input"),
         ("GET", f"/jobs/{job_id}/events"),
         ("POST", f"/jobs/{job_id}/cancel"),
         ("POST", f"/jobs/{job_id}/retry"),
@@ -216,7 +229,8 @@ def test_how_the_service_stands_is_for_operators(
 
     assert refused.status_code == 403
     assert refused.mimetype == "application/problem+json"
-    assert client.get(path, headers=operator).status_code == 200
+    with client.get(path, headers=operator) as answer:
+        assert answer.status_code == 200
 
 
 def test_a_revoked_key_is_refused_and_the_client_s_other_key_opens_what_there_was(

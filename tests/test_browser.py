@@ -1,50 +1,19 @@
 """What a person sees in a browser: a real one, which makes no request to any other host."""
 
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from browsers import watched
 from helpers import Jobs
 from jobrunner import keys
 from web_server import WebServer
 
 pytestmark = pytest.mark.process
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 PREDICT = "#operations-jobs-predict"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("Chromium is not on this machine")
-    with sync_playwright() as playwright:
-        # Root has no sandbox.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page()
-    yield page
-    page.close()
-
-
-def watched(page: Page) -> tuple[list[str], list[str]]:
-    """The addresses that the page asks for, and what its console complains of."""
-    asked: list[str] = []
-    said: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda line: said.append(line.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    return asked, said
 
 
 def try_predict(page: Page) -> Any:

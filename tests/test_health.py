@@ -83,13 +83,6 @@ def test_it_is_not_ready_and_serves_nothing_before_the_first_migration(
     assert int(predict.headers["Retry-After"]) >= 1
 
 
-def test_the_start_page_leads_to_the_documentation(client: FlaskClient) -> None:
-    response = client.get("/", follow_redirects=True)
-
-    assert response.status_code == 200
-    assert response.request.path == "/docs"
-
-
 @pytest.mark.parametrize(
     "path", ["/nothing", "/predict/", "/jobs/", "/jobs//x", "/jobs/a/b", "/livez/x", "/%ff"]
 )

@@ -53,7 +53,7 @@ def test_it_describes_the_routes_of_the_app_and_no_others(app: Flask, document: 
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     described = {(path, method) for path, each in document["paths"].items() for method in each}
-    pages = {path for path, _ in routes if path == "/" or path.startswith(("/docs", "/openapi"))}
+    pages = {path for path, _ in routes if path.startswith(("/docs", "/dashboard", "/openapi"))}
 
     assert {route for route in routes if route[0] not in pages} == described
 
@@ -93,7 +93,12 @@ def test_the_example_of_a_batch_is_accepted_when_it_is_sent(
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/models", "ModelList"), ("/runners", "RunnerList"), ("/stats", "Stats")],
+    [
+        ("/models", "ModelList"),
+        ("/runners", "RunnerList"),
+        ("/stats", "Stats"),
+        ("/history", "History"),
+    ],
 )
 def test_the_overviews_are_as_described(
     path: str, name: str, client: FlaskClient, document: Json, jobs: Jobs

@@ -1,22 +1,22 @@
 """Waiting for a job instead of asking again and again: ?wait= and Prefer, and the stream."""
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.client import HTTPConnection, HTTPResponse
 from threading import enumerate as enumerate_threads
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from helpers import POSITIVE, Jobs, login_url, wait_for
+from streams import Stream
 from web.changes import Changes, Watch, known_to
 from web.listener import Listener
 from web.rows import Row, unread
-from web_server import SECONDS, Answer, WebServer
+from web.seats import Seats
+from web_server import Answer, WebServer
 
 Submit = Callable[..., Future[Answer]]
 Db = psycopg.Connection[Any]
@@ -55,42 +55,10 @@ def watched(db: Db) -> bool:
     return db.execute(WATCHED).rowcount > 0
 
 
-class Stream:
-    """A client of a stream."""
-
-    opened: ClassVar[list["Stream"]] = []
-
-    def __init__(self, web: WebServer, path: str, **headers: str) -> None:
-        self._connection = HTTPConnection("127.0.0.1", web.port, timeout=SECONDS)
-        self._connection.request("GET", path, None, headers)
-        self.response: HTTPResponse = self._connection.getresponse()
-        self.opened.append(self)
-
-    def next(self) -> dict[str, str]:
-        """The fields of the next block; none at the end of the stream."""
-        fields = {}
-        while line := self.response.readline().decode().rstrip("\n"):
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        return fields
-
-    def event(self) -> Any:
-        """The next job."""
-        while fields := self.next():
-            if "data" in fields:
-                return json.loads(fields["data"])
-        return None
-
-    def close(self) -> None:
-        self.response.close()
-        self._connection.close()
-
-
 @pytest.fixture(autouse=True)
 def closed_streams() -> Iterator[None]:
     yield
-    while Stream.opened:
-        Stream.opened.pop().close()
+    Stream.close_all()
 
 
 def test_who_waits_is_answered_when_the_job_is_final(get: Submit, jobs: Jobs, db: Db) -> None:
@@ -390,7 +358,7 @@ def test_of_who_has_just_come_the_job_is_read_and_no_other(
 
     monkeypatch.setattr(Listener, "read", note)
     monkeypatch.setattr("web.changes.POLL_SECONDS", 60)
-    changes = Changes(web_url, most=9)
+    changes = Changes(web_url, Seats(9))
     first, second = (unread(UUID(jobs.add())) for _ in range(2))
     alone, both = {second["job_id"]}, {first["job_id"], second["job_id"]}
     try:

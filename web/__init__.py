@@ -3,21 +3,24 @@
 It shares nothing with the runner but the schema in ``sql/``.
 """
 
-from flask import Flask, Response, redirect, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import NotFound
-from werkzeug.wrappers import Response as AnyResponse
 
 from web import (
     access,
     batches,
     cancel,
+    dashboard,
     docs,
     events,
     health,
+    history,
+    job_inputs,
     jobs,
     metrics,
     model_jobs,
     overview,
+    overview_events,
     pages,
     predict,
     problems,
@@ -29,14 +32,17 @@ from web.changes import Changes
 from web.cursors import Cursors
 from web.database import Database
 from web.edge import Edge
+from web.history import History
 from web.inputs import Inputs
 from web.inserts import Inserts
 from web.quotas import Quotas
+from web.seats import Seats
 from web.settings import Settings
+from web.viewers import Viewers
 
 MODULES = (
-    predict, model_jobs, batches, jobs, events, cancel, retry, pages, overview, metrics, health,
-    docs,
+    predict, model_jobs, batches, jobs, job_inputs, events, cancel, retry, pages,
+    overview, overview_events, history, metrics, health, dashboard, docs,
 )  # fmt: skip
 
 
@@ -56,22 +62,20 @@ def create_app(given: Settings | None = None) -> Flask:
     app.extensions["inserts"] = Inserts(database)
     app.extensions["inputs"] = Inputs(database)
     app.extensions["cursors"] = Cursors(database)
-    app.extensions["changes"] = Changes(found.listen_url or found.database_url, found.most_waiting)
+    app.extensions["history"] = past = History(database)
+    # Of the threads some are left for those who do not wait.
+    seats = Seats(found.most_waiting)
+    app.extensions["changes"] = Changes(found.listen_url or found.database_url, seats)
+    app.extensions["viewers"] = Viewers(database, past, seats)
     problems.register(app)
     for module in MODULES:
         app.register_blueprint(module.blueprint)
-    app.add_url_rule("/", "index", index)
     app.before_request(refuse_empty_segment)
     if found.require_keys:
         access.register(app, database)
     app.after_request(describe_options)
     app.wsgi_app = Edge(app.wsgi_app)  # type: ignore[method-assign]
     return app
-
-
-def index() -> AnyResponse:
-    """Send a person to the documentation."""
-    return redirect("/docs")
 
 
 def refuse_empty_segment() -> None:

@@ -24,10 +24,13 @@ MAX_UNKNOWN = 1000
 
 # What needs no key; what only operators may see. Everything else is for every client.
 OPEN = {
-    "index", "health.livez", "health.readyz",
+    "dashboard.page", "dashboard.asset", "health.livez", "health.readyz",
     "docs.openapi", "docs.page", "docs.start", "docs.asset",
 }  # fmt: skip
-OPERATORS = {"overview.runners", "overview.stats", "metrics.metrics"}
+OPERATORS = {
+    "overview.runners", "overview.stats", "overview_events.events", "history.history",
+    "metrics.metrics",
+}  # fmt: skip
 
 BEARER = re.compile(r"bearer +([^ ]+) *", re.IGNORECASE)
 KEY = re.compile(r"jr_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")

@@ -18,6 +18,7 @@ from flask import current_app
 from web import logs
 from web.listener import Listener
 from web.rows import Row
+from web.seats import Full, Seats
 
 # A change that was under way when the thread began to watch is not told.
 SECOND_LOOK_SECONDS = 0.05
@@ -29,10 +30,6 @@ RETRY_SECONDS = 0.25
 # While nobody waits: so long it goes on watching for the next one.
 LINGER_SECONDS = 1.0
 FOREVER_SECONDS = 3600.0
-
-
-class Full(Exception):
-    """As many wait in this process as may."""
 
 
 class Watch:
@@ -80,9 +77,9 @@ class Watch:
 class Changes:
     """All who wait in this process. It may be made before a fork, if it is first used after it."""
 
-    def __init__(self, url: str, most: int) -> None:
+    def __init__(self, url: str, seats: Seats) -> None:
         self._listener = Listener(url)
-        self._most = most
+        self._seats = seats
         self._lock = Lock()
         self._watches: set[Watch] = set()
         self._closed = False
@@ -105,17 +102,18 @@ class Changes:
         :raises Full: when nobody else may wait.
         """
         watch = Watch(row, for_the_end)
-        with self._lock:
-            if self._closed or len(self._watches) >= self._most:
-                raise Full
-            self._start()
-            self._watches.add(watch)
-        try:
-            self._ring()
-            yield watch
-        finally:
+        with self._seats.taken():
             with self._lock:
-                self._watches.discard(watch)
+                if self._closed:
+                    raise Full
+                self._start()
+                self._watches.add(watch)
+            try:
+                self._ring()
+                yield watch
+            finally:
+                with self._lock:
+                    self._watches.discard(watch)
 
     def last(self, row: Row, seconds: float) -> Row:
         """Follow a job until it is final or the time is over; give it as it was seen last.

@@ -73,6 +73,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if not self.alive:
             # Who waits would hold up the end.
             self.wsgi.extensions["changes"].close()
+            self.wsgi.extensions["viewers"].close()
             self._close_listeners()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:

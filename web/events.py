@@ -21,6 +21,7 @@ from web.changes import Watch
 from web.errors import DatabaseUnavailable
 from web.jobs import shown
 from web.rows import Row, parse_id, read
+from web.seats import Full
 
 blueprint = Blueprint("events", __name__)
 
@@ -50,11 +51,16 @@ def events(job_id: str) -> Response:
     with ExitStack() as stack:
         try:
             watch = stack.enter_context(changes.get().watch(row))
-        except changes.Full:
-            raise ServiceUnavailable(FULL, retry_after=FULL_RETRY_SECONDS) from None
+        except Full:
+            raise no_seat() from None
         response = stream(follow(watch, None if seen else row))
         response.call_on_close(stack.pop_all().close)
     return response
+
+
+def no_seat() -> ServiceUnavailable:
+    """Make the answer to who can't be let in."""
+    return ServiceUnavailable(FULL, retry_after=FULL_RETRY_SECONDS)
 
 
 def stream(events: Iterator[str]) -> Response:

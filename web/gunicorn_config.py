@@ -93,6 +93,7 @@ def worker_exit(_server: Any, worker: Any) -> None:
     """Let nobody wait, and close the pool: threads would hold up the end of the process."""
     if app := getattr(worker, "wsgi", None):
         app.extensions["changes"].close()
+        app.extensions["viewers"].close()
         app.extensions["database"].close()
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from web.embedding import embedded
+from web.overview_schemas import History, NewestJobs, Overview
 from web.problems import MEDIA_TYPE
 from web.schemas import (
     Accepted,
@@ -18,6 +19,7 @@ from web.schemas import (
     BatchSubmission,
     Health,
     Job,
+    JobInput,
     JobPage,
     ModelList,
     ModelSubmission,
@@ -31,8 +33,8 @@ from web.schemas import (
 Json = dict[str, Any]
 
 MODELS: list[type[BaseModel]] = [
-    Accepted, AcceptedBatch, Batch, BatchSubmission, Health, Job, JobPage, ModelList,
-    ModelSubmission, Problem, RunnerList, Stats, Submission,
+    Accepted, AcceptedBatch, Batch, BatchSubmission, Health, History, Job, JobInput, JobPage,
+    ModelList, ModelSubmission, NewestJobs, Overview, Problem, RunnerList, Stats, Submission,
 ]  # fmt: skip
 
 DESCRIPTION = """Asynchronous ML inference. `POST /predict` takes a text and answers at once
@@ -68,6 +70,27 @@ EVENT = {
             "type": "string",
             "contentMediaType": "application/json",
             "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
+    },
+}
+# What is said of each event of the overview.
+OVERVIEW_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {
+            "type": "string",
+            "enum": ["overview", "jobs", "history", "away"],
+            "description": "`away`: the database does not answer; the data is a problem.",
+        },
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [
+                    {"$ref": f"#/components/schemas/{name}"}
+                    for name in ("Overview", "NewestJobs", "History", "Problem")
+                ]
+            },
         },
     },
 }
@@ -230,18 +253,22 @@ def common() -> Json:
 def paths() -> Json:
     """The operations; each takes and gives the id of the request."""
     described: Json = {
+        "/": {"get": show_dashboard()},
         "/predict": {"post": predict()},
         "/predict/batch": {"post": predict_batch()},
         "/models/{name}/predict": {"post": predict_with_model()},
         "/batches/{batch_id}": {"get": show_batch()},
         "/jobs": {"get": list_jobs()},
         "/jobs/{job_id}": {"get": show_job()},
+        "/jobs/{job_id}/input": {"get": show_input()},
         "/jobs/{job_id}/events": {"get": stream_events()},
         "/jobs/{job_id}/cancel": {"post": cancel_job()},
         "/jobs/{job_id}/retry": {"post": retry_job()},
         "/models": {"get": _read("listModels", "What is served", "ModelList")},
         "/runners": {"get": _read("listRunners", "Who works", "RunnerList", 403)},
         "/stats": {"get": _read("getStats", "How the queue stands", "Stats", 403)},
+        "/overview/events": {"get": stream_overview()},
+        "/history": {"get": _read("getHistory", "The last hour by minutes", "History", 403)},
         "/metrics": {"get": metrics()},
         "/livez": {"get": livez()},
         "/readyz": {"get": readyz()},
@@ -339,6 +366,20 @@ def show_job() -> Json:
     }
 
 
+def show_input() -> Json:
+    return {
+        "operationId": "getJobInput",
+        "tags": ["jobs"],
+        "summary": "Read what a job was given",
+        "parameters": [JOB_ID, NONE_MATCH],
+        "responses": {
+            "200": _answer("Its input.", "JobInput", {"ETag": ETAG}),
+            "304": NOT_MODIFIED,
+            **_problems(401, 404, 503),
+        },
+    }
+
+
 def stream_events() -> Json:
     content = {"text/event-stream": {"schema": EVENT}}
     return {
@@ -425,6 +466,39 @@ def _read(operation: str, summary: str, model: str, *refusals: int) -> Json:
         "responses": {
             "200": _answer("As it stands.", model),
             **_problems(401, *refusals, 503),
+        },
+    }
+
+
+def stream_overview() -> Json:
+    content = {"text/event-stream": {"schema": OVERVIEW_EVENT}}
+    return {
+        "operationId": "streamOverview",
+        "tags": ["overview"],
+        "summary": "Follow how all stands",
+        "description": "Server-Sent Events: `overview`, `jobs` and `history` at once, and then"
+        " what changes, at most once a second. The stream ends within a minute: connect again.",
+        "responses": {
+            "200": {"description": "The stream.", "content": content},
+            **_problems(401, 403, 503),
+        },
+    }
+
+
+def show_dashboard() -> Json:
+    return {
+        "operationId": "showDashboard",
+        "tags": ["overview"],
+        "summary": "The dashboard, for a person",
+        "security": [],
+        "parameters": [NONE_MATCH],
+        "responses": {
+            "200": {
+                "description": "A page that asks for what it shows by itself.",
+                "headers": {"ETag": ETAG},
+                "content": {"text/html": {"schema": {"type": "string"}}},
+            },
+            "304": NOT_MODIFIED,
         },
     }
 

@@ -75,6 +75,12 @@ def unavailable(error: DatabaseUnavailable) -> Response:
     return problem(ServiceUnavailable(detail, retry_after=RETRY_SECONDS))
 
 
+def away(detail: str) -> dict[str, Any]:
+    """The problem that an event tells: the database is away, or not set up."""
+    title, status = ServiceUnavailable().name, ServiceUnavailable.code
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
+
+
 def unexpected(error: Exception) -> Response:
     """Log where an error of ours came from, and tell the client nothing of it."""
     logs.error(

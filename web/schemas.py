@@ -232,6 +232,16 @@ class Job(BaseModel):
     )
 
 
+class JobInput(BaseModel):
+    """What a job was given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"input": {"text": "This product is amazing!"}}]}
+    )
+
+    input: dict[str, Any] = Field(description="As the model gets it.")
+
+
 class JobPage(BaseModel):
     """Some jobs, newest first."""
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from web import budget, changes
 from web.errors import DatabaseUnavailable
 from web.rows import Row, read
+from web.seats import Full
 from web.validation import check_query
 
 MAX_SECONDS = 30
@@ -76,7 +77,7 @@ def until_final(row: Row, seconds: float) -> Row:
         return row
     try:
         row = changes.get().last(row, seconds)
-    except changes.Full:
+    except Full:
         return row
     budget.renew()
     if row["finished_at"] is not None:
