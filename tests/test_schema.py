@@ -845,6 +845,11 @@ def test_the_failed_jobs_of_a_client_with_many_jobs_are_found_among_many_of_othe
     assert "job_client_failed_idx" in plan
 
 
+FILTERS = (
+    "status", "model", "batch_id", "created_after", "created_before", "from_id", "to_id",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("statement", "parameters", "index"),
     [
@@ -854,7 +859,7 @@ def test_the_failed_jobs_of_a_client_with_many_jobs_are_found_among_many_of_othe
             "job_finished_idx",
         ),
         ("select job, code from recent_failure", {}, "job_failed_idx"),
-        (shown_jobs.LIST, {"status": None, "limit": 50}, "job_pkey"),
+        (shown_jobs.LIST, dict.fromkeys(FILTERS) | {"limit": 50}, "job_pkey"),
     ],
     ids=["the janitor", "recent_failure", "the newest"],
 )
