@@ -65,9 +65,16 @@ PASSING = (
     "not accepting connections",
     "in recovery mode",
     "too many clients",
+    "too many connections",
     "connection slots are reserved",
+    "could not fork",
+    "authentication due to timeout",
     "terminating connection",
+    # PgBouncer's.
     "server_login_retry",
+    "no more connections allowed",
+    "query_wait_timeout",
+    "cannot connect to server",
 )
 
 T = TypeVar("T")

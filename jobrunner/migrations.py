@@ -69,18 +69,18 @@ def available() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-def status(connection: BoundedConnection) -> list[Migration]:
-    """Pair each file with the ledger.
+def status(connection: BoundedConnection, *, allow_newer: bool = False) -> list[Migration]:
+    """Pair each file with the ledger, of which what is newer than all files may be left out.
 
     :raises MigrationError: when an applied file was edited or is missing here.
     """
-    row = connection.execute(LEDGER_EXISTS).fetchone()
-    ledger = connection.execute(READ_LEDGER).fetchall() if row and row[0] else []
     files = {migration.version: migration for migration in available()}
     paired = dict(files)
-    for version, name, sha256, applied_at in ledger:
+    for version, name, sha256, applied_at in _ledger(connection):
         file = files.get(version)
         if file is None:
+            if allow_newer and version > max(files):
+                continue
             raise MigrationError(
                 f"migration {version:04d}_{name} was applied here but this program"
                 " does not have it: the database is newer than the program"
@@ -126,13 +126,25 @@ def count_pending(connection: BoundedConnection) -> int:
     return sum(not migration.applied_at for migration in status(connection))
 
 
-def require_applied(connection: BoundedConnection) -> None:
-    """Make sure that the tables are as new as this program.
+def count_newer(connection: BoundedConnection) -> int:
+    """Count what is applied and newer than all that this program has."""
+    newest = max(migration.version for migration in available())
+    return sum(version > newest for version, *_ in _ledger(connection))
 
-    :raises SchemaMissing: when they are not.
+
+def require_applied(connection: BoundedConnection) -> None:
+    """Make sure that the tables are as new as this program; newer ones serve it as well.
+
+    :raises SchemaMissing: when they are older.
+    :raises MigrationError: when an applied file was edited.
     """
-    if count_pending(connection):
+    if not all(migration.applied_at for migration in status(connection, allow_newer=True)):
         raise SchemaMissing
+
+
+def _ledger(connection: BoundedConnection) -> list[tuple[int, str, str, datetime]]:
+    row = connection.execute(LEDGER_EXISTS).fetchone()
+    return connection.execute(READ_LEDGER).fetchall() if row and row[0] else []
 
 
 def _require_version(connection: BoundedConnection) -> None:

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 
 from crews import Crew
 from helpers import Jobs, login_url, only_line, wait_for
-from jobrunner import embedded
+from jobrunner import database, embedded
 from jobrunner.bulk import collector, feed
 from jobrunner.bulk.batch import Batch
 from jobrunner.cli import main
+from jobrunner.errors import DatabaseRefused, DatabaseUnavailable
 from processes import Process, System, environment, system
 
 SUBMITTED_TWICE = """
@@ -220,6 +221,19 @@ def test_what_waiting_does_not_mend_is_said_at_once(
     assert done.stderr.startswith("Error: ")
     assert said in done.stderr
     assert "waiting for it" not in done.stderr
+
+
+def test_a_login_whose_connections_are_used_up_is_let_in_in_a_moment(
+    owner_url: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("create role narrow_login login connection limit 0 password 'narrow_login'")
+    try:
+        with pytest.raises(DatabaseUnavailable, match="too many connections for role") as caught:
+            database.connect(login_url(owner_url, "narrow_login"), name="test")
+    finally:
+        db.execute("drop role narrow_login")
+
+    assert not isinstance(caught.value, DatabaseRefused)
 
 
 @pytest.mark.process

@@ -111,6 +111,13 @@ def test_a_wait_and_a_stream_outlast_no_patience_of_a_proxy() -> None:
     assert seconds(r"response_header_timeout (\d+)s", CADDY) > waiting.MAX_SECONDS
 
 
+def test_each_proxy_reads_a_request_to_its_end() -> None:
+    # nginx does by itself.
+    assert "proxy_request_buffering" not in NGINX
+    assert 'proxy-request-buffering: "on"' in INGRESS
+    assert re.search(r"^\t\trequest_buffers 2MB$", CADDY, re.MULTILINE)
+
+
 def test_no_proxy_keeps_events_back_or_refuses_what_the_web_would_take() -> None:
     assert re.search(r"location ~ /events\$ \{[^}]*proxy_buffering off;", NGINX)
     assert "flush_interval -1" in CADDY

@@ -282,7 +282,9 @@ def test_what_selects_pods_finds_them() -> None:
 
 def test_one_pod_at_a_time_may_be_taken_away_and_none_by_a_roll_out() -> None:
     for service in ("web", "runner"):
-        assert find("PodDisruptionBudget", service)["spec"]["maxUnavailable"] == 1
+        budget = find("PodDisruptionBudget", service)["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
         assert find("Deployment", service)["spec"]["strategy"]["rollingUpdate"] == {
             "maxUnavailable": 0,
             "maxSurge": 1,

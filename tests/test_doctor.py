@@ -135,6 +135,18 @@ def test_problems_and_warnings_are_counted_in_the_end(doctor: Doctor, jobs: Jobs
     assert doctor().stdout.endswith("\n1 problem, 1 warning.\n")
 
 
+@pytest.mark.usefixtures("healthy")
+def test_tables_that_are_newer_than_the_program_are_a_warning(doctor: Doctor, db: Db) -> None:
+    db.execute("insert into migration values (9999, 'add_future', repeat('0', 64))")
+    try:
+        [(what, advice)] = warnings(doctor())
+    finally:
+        db.execute("delete from migration where version = 9999")
+
+    assert what == "the tables are newer than this program, by 1 migration"
+    assert advice.startswith("it works on them")
+
+
 # Settings and the way to the database.
 
 

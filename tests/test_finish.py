@@ -191,6 +191,39 @@ def test_outcomes_are_written_in_one_batch(
     assert (jobs.count("completed"), jobs.count("pending")) == (4, 2)
 
 
+def test_in_whatever_order_they_end_each_job_has_what_is_its_own(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    for _ in range(9):
+        jobs.add(max_attempts=1)
+    claimed = sorted(claim(runner), key=lambda job: job.id, reverse=True)
+    done, failed, left = claimed[::3], claimed[1::3], claimed[2::3]
+
+    completed = queue.complete(
+        runner,
+        [
+            Outcome(
+                job,
+                place + 1.0,
+                result=json.dumps(POSITIVE | {"place": place}),
+                batch_size=place + 1,
+            )
+            for place, job in enumerate(done)
+        ],
+    )
+    broken = [bad(job, Failure("model_error", job.id)) for job in failed]
+
+    assert completed == {job.id: "completed" for job in done}
+    assert queue.fail(runner, broken) == {job.id: "failed" for job in failed}
+    assert queue.release(runner, left) == {job.id: "pending" for job in left}
+    for place, job in enumerate(done):
+        row = jobs.get(job.id)
+        said = (row["result"], row["batch_size"], row["inference_seconds"])
+        assert said == (POSITIVE | {"place": place}, place + 1, place + 1.0)
+    for job in failed:
+        assert jobs.get(job.id)["error"]["message"] == job.id
+
+
 @pytest.mark.parametrize(
     "result",
     [

@@ -19,7 +19,7 @@ from psycopg import sql
 from helpers import POSITIVE, Jobs, login_url, wait_for
 from jobrunner import database, embedded, heartbeat, migrations, queue
 from jobrunner.binaries import find_binaries
-from jobrunner.errors import DatabaseError, EmbeddedError, MigrationError
+from jobrunner.errors import DatabaseError, EmbeddedError, MigrationError, SchemaMissing
 from jobrunner.migrations import Migration
 from jobrunner.outcome import Failure, Outcome
 
@@ -246,6 +246,24 @@ def test_a_database_that_is_newer_than_the_program_is_refused(
 
     with pytest.raises(MigrationError, match="the database is newer than the program"):
         migrations.status(fresh)
+
+
+def test_a_program_works_on_tables_that_are_newer_and_not_on_older_or_other_ones(
+    fresh: database.BoundedConnection, folder: Path
+) -> None:
+    migrations.migrate(fresh)
+    newer = {"version": next_version(), "name": "add_future", "sha256": "0" * 64}
+    fresh.execute(migrations.RECORD, newer)
+    migrations.require_applied(fresh)
+
+    fresh.execute("delete from migration where version = %s", [next_version() - 1])
+    with pytest.raises(SchemaMissing):
+        migrations.require_applied(fresh)
+
+    other = {"version": 0, "name": "create_other", "sha256": "0" * 64}
+    fresh.execute(migrations.RECORD, other)
+    with pytest.raises(MigrationError, match="0000_create_other was applied here but this"):
+        migrations.require_applied(fresh)
 
 
 def test_a_file_that_fails_leaves_nothing_behind_and_the_earlier_ones_stay(

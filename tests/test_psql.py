@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from helpers import Jobs
 from jobrunner import binaries, psql, shortcuts
+from jobrunner.cli.database import psql_command
 from jobrunner.errors import EmbeddedError, JobrunnerError
 
 Psql = Callable[..., subprocess.CompletedProcess[str]]
@@ -189,6 +190,7 @@ def test_a_shortcut_is_a_query_that_works(run: Psql, name: str) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert f":{name}" in shortcuts.HINT
+    assert f":{name}" in (psql_command.help or "")
 
 
 def test_the_user_s_own_psqlrc_is_read_and_has_the_last_word(

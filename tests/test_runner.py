@@ -484,6 +484,19 @@ def test_a_runner_is_not_started_on_tables_that_are_older_than_it(
     assert len(process.log.strip().splitlines()) == 1
 
 
+def test_a_runner_works_on_tables_that_are_newer_than_it(
+    services: System, jobs: Jobs, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("insert into migration values (9999, 'add_future', repeat('0', 64))")
+    job_id = jobs.add()
+    try:
+        services.runner(MOCK_DELAY_SECONDS=0)
+        jobs.wait(job_id, "completed")
+    finally:
+        services.end()
+        db.execute("delete from migration where version = 9999")
+
+
 def test_a_model_that_can_not_be_loaded_leaves_nothing_behind(services: System, jobs: Jobs) -> None:
     model = "typo=strange_models:FailsSetup"
     log = services.folder / "failed.log"

@@ -47,8 +47,9 @@ def migrate(show_status: bool, as_json: bool) -> None:
 def psql_command(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database.
 
-    What follows is passed on to psql. To look first: the tables job, runner and model, the
-    views queue_health, runner_overview and recent_failure, and \\d+ job.
+    What follows is passed on to psql. At a terminal the first queries of an operator have
+    short names: :queues, :waiting, :running, :runners, :failures, :throughput, :slow. \\d+ job
+    explains the columns.
 
     \b
     Example:

@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from jobrunner import database, migrations
-from jobrunner.doctor.finding import Finding, Patient, ok, problem, unseen
+from jobrunner.doctor.finding import Finding, Patient, ok, problem, unseen, warning
 from jobrunner.errors import JobrunnerError
 
 ROLES = ("job_web", "job_runner", "job_janitor")
@@ -68,7 +68,8 @@ def statistics(patient: Patient) -> Iterator[Finding]:
 def applied(patient: Patient) -> Iterator[Finding]:
     """Look whether the tables are as new as this program."""
     try:
-        found = migrations.status(patient.connection)
+        found = migrations.status(patient.connection, allow_newer=True)
+        newer = migrations.count_newer(patient.connection)
     except (JobrunnerError, psycopg.Error) as error:
         said = str(error) if isinstance(error, JobrunnerError) else database.first_line(error)
         yield problem(said, "start programs and tables of the same version")
@@ -77,6 +78,10 @@ def applied(patient: Patient) -> Iterator[Finding]:
     if pending:
         yield problem(f"{len(pending)} of {len(found)} migrations are not applied",
                       "run `jobrunner migrate`")  # fmt: skip
+    elif newer:
+        more = "1 migration" if newer == 1 else f"{newer} migrations"
+        yield warning(f"the tables are newer than this program, by {more}",
+                      "it works on them; bring it up to their version")  # fmt: skip
     else:
         yield ok(f"all {len(found)} migrations are applied")
 
