@@ -102,6 +102,8 @@ def test_the_page_may_load_and_ask_only_what_is_served_here(client: FlaskClient)
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
     ]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
