@@ -275,6 +275,23 @@ def test_every_filter_leaves_the_others_out(page: Page, address: str, jobs: Jobs
     expect(region(page, "Jobs")).to_contain_text("can not be read")
 
 
+def test_a_filter_holds_wherever_the_focus_goes(page: Page, address: str, jobs: Jobs) -> None:
+    old = jobs.add()
+    jobs.db.execute("update job set batch_id = %s where id = %s", [NOWHERE, old])
+    jobs.add_many(20)
+    page.goto(address)
+    is_live(page)
+    expect(rows(page)).to_have_count(20)
+    expect(page.get_by_title(old)).to_have_count(0)
+
+    batch = page.get_by_role("form", name="Which jobs").get_by_label("Batch")
+    batch.fill(NOWHERE)
+    # To the first row.
+    batch.press("Tab")
+
+    shows(page, [old])
+
+
 def shows(page: Page, ids: list[str]) -> None:
     """Wait until the list has these jobs, in this order."""
     links = rows(page).get_by_role("link")
@@ -594,10 +611,12 @@ def test_the_focus_goes_through_the_page_in_its_order_and_is_seen(
     page.keyboard.press("Tab")
     while (found := page.evaluate(FOCUS))[0] != "Older":
         assert found[1] == "solid 2px", found
-        seen.append(found[0])
+        # The plots have theirs, where there is something to show.
+        if not found[0].startswith("Table"):
+            seen.append(found[0])
         page.keyboard.press("Tab")
 
-    expected = ("Skip to", "jobrunner", "API", "Colours", "Text", "Submit", *["Table"] * 6)
+    expected = ("Skip to", "jobrunner", "API", "Colours", "Text", "Submit")
     expected += ("Status", "Model", "Batch", *["…"] * 20)
     assert len(seen) == len(expected)
     assert all(name.startswith(start) for name, start in zip(seen, expected, strict=True))

@@ -74,6 +74,8 @@ export class JobList {
   #timer = null;
   #running = false;
   #failed = null;
+  // Whether other jobs are wanted than those that are shown.
+  #anew = true;
 
   /**
    * @param {{refused: (error: Error) => void, found: () => void, filtered: (filters: Object) => void}} on
@@ -113,6 +115,7 @@ export class JobList {
     for (const name of FIELDS) this.form.elements[name].value = wanted[name] ?? "";
     say(this.said, "");
     this.#jobs = [];
+    this.#anew = true;
     this.#goFirst();
   }
 
@@ -180,6 +183,8 @@ export class JobList {
     clearTimeout(this.#timer);
     if (this.#isLive) {
       this.take({ whole: true, jobs: this.#newest });
+      this.#show(this.#anew);
+      this.#anew = false;
       return;
     }
     try {
@@ -194,7 +199,8 @@ export class JobList {
       this.#failed = error;
       this.on.refused(error);
     }
-    this.#show();
+    this.#show(this.#anew);
+    this.#anew = false;
     if (!this.#trail.length && this.#running) {
       this.#timer = setTimeout(() => this.#load(), this.#newest ? SLOW_POLL_MS : POLL_MS);
     }
@@ -202,6 +208,7 @@ export class JobList {
 
   /** Goes to another page, once a press; the focus stays among the buttons. */
   async #turnPage(button, go) {
+    this.#anew = true;
     await busy(button, go);
     this.#enable();
     const usable = (each) => !each.hidden && !each.disabled;
