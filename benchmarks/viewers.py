@@ -29,7 +29,8 @@ STREAM = submit.get("/overview/events")
 # What the page asks for at first, beside its files: which models there are, and the stream.
 FIRST_EVENTS = ("overview", "jobs", "history")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-DRAWN = "() => document.querySelector('#plots svg[aria-label]') && document.querySelector('tbody')"
+PLOTS = "document.querySelector('#plots svg[aria-label], #no-plots:not([hidden])')"
+DRAWN = f"() => {PLOTS} && document.querySelector('#jobs tbody tr')"
 SUBMIT = """
     insert into job (model, input)
     values ('sentiment', '{"text": "It takes a moment.", "seconds": 0.02}')

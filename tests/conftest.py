@@ -24,7 +24,9 @@ from web import create_app
 from web_server import WebServer, web_settings
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
+
+    from browsers import Chromium
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -150,23 +152,35 @@ def gunicorn(owner_url: str) -> Iterator[WebServer]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if not chromium:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chromium]":
+    pytest.importorskip("playwright.sync_api")
+    import browsers
+
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if not executable:
         pytest.skip("Chromium is not on this machine")
-    with sync_api.sync_playwright() as playwright:
-        # Root has no sandbox.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with browsers.chromium(executable, tmp_path_factory.mktemp("chromium")) as started:
+        yield started
 
 
 @pytest.fixture
-def page(browser: "Browser") -> "Iterator[Page]":
-    page = browser.new_page()
-    yield page
-    page.close()
+def open_page(chromium: "Chromium") -> "Iterator[Callable[..., Page]]":
+    """Opens pages, each with a browser's memory of its own."""
+    opened: list[Page] = []
+
+    def open_page(**options: Any) -> "Page":
+        page = chromium.browser.new_page(**options)
+        opened.append(page)
+        return page
+
+    yield open_page
+    for page in opened:
+        chromium.close(page)
+
+
+@pytest.fixture
+def page(open_page: "Callable[..., Page]") -> "Page":
+    return open_page()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from jobrunner.outcome import Job, Outcome
 from processes import system
 from streams import Stream
 from web import create_app, state
+from web.errors import DatabaseUnavailable
 from web.history import percentile
 from web.viewers import Topic, Viewer, Viewers
 from web_server import WebServer, web_settings
@@ -32,6 +33,8 @@ Events = dict[str, Any]
 
 STATIC = Path(__file__).parent.parent / "web" / "dashboard" / "static"
 ALL_BYTES = 100_000
+COLOUR = re.compile(r"--([a-z-]+): (#[0-9a-f]{6});")
+TEXTS = ("ink", "muted", "accent", "pending", "processing", "completed", "failed")
 SAMPLES = "select minute, pending, oldest_pending_seconds from activity where minute > '-infinity'"
 
 
@@ -102,12 +105,43 @@ def test_the_page_may_load_and_ask_only_what_is_served_here(client: FlaskClient)
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
     ]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_the_page_has_no_script_and_no_style_in_itself(page: str) -> None:
     assert re.findall(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|javascript:", page) == []
+
+
+def test_texts_and_fields_can_be_told_from_what_is_behind_them() -> None:
+    """As WCAG 2.2 wants it: 4.5 for texts, 3 for the borders of fields."""
+    style = (STATIC / "style.css").read_text()
+    themes = [dict(COLOUR.findall(block)) for block in style.split("}")]
+    found = [theme for theme in themes if "ink" in theme]
+    assert len(found) == 3
+    for theme in found:
+        for behind in ("card", "paper", "soft", "bad-soft"):
+            for text in TEXTS:
+                assert contrast(theme[text], theme[behind]) >= 4.5, (text, behind)
+        assert contrast(theme["accent-ink"], theme["accent"]) >= 4.5
+        assert contrast(theme["field"], theme["card"]) >= 3
+    assert found[1] == found[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """By WCAG 2.2: from 1 to 21."""
+    dark, light = sorted(map(luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_no_script_makes_markup_of_data() -> None:
@@ -238,6 +272,35 @@ def test_who_looks_is_told_the_whole_and_then_what_changes(viewers: Viewers, job
     assert (job["job_id"], job["status"]) == (first, "processing")
     assert not change["jobs"]["whole"]
     assert "history" not in change
+
+
+def test_who_comes_late_is_told_what_time_it_is_now(
+    viewers: Viewers, jobs: Jobs, looks: list[float]
+) -> None:
+    jobs.add()
+    with viewers.look() as early, viewers.look() as late:
+        first = told(early)["overview"]
+        before = len(looks)
+        wait_for(lambda: len(looks) > before + 2, "it was read again, and again")
+        again = told(late)["overview"]
+
+    assert again.pop("now") > first.pop("now")
+    assert again == first
+
+
+def test_who_looks_is_told_that_jobs_were_deleted(viewers: Viewers, jobs: Jobs) -> None:
+    old, new = jobs.add(status="failed"), jobs.add()
+    with viewers.look() as viewer:
+        assert told(viewer)["jobs"]["whole"]
+        jobs.db.execute("delete from job where id = %s", [old])
+        change = told(viewer)["jobs"]
+        assert change["whole"]
+        assert [job["job_id"] for job in change["jobs"]] == [new]
+
+        jobs.add_many(state.NEWEST + 1)
+        wait_for(lambda: "jobs" in events(viewer.next(monotonic() + 1)), "they are told")
+        jobs.add()
+        assert not told(viewer)["jobs"]["whole"]
 
 
 def test_what_is_told_is_as_described(client: FlaskClient, viewers: Viewers, jobs: Jobs) -> None:
@@ -383,6 +446,23 @@ def test_who_comes_while_the_database_is_away_is_told_so(own_server: Any) -> Non
         assert stream.told("away")["status"] == 503
         own_server.start()
         assert stream.told("overview")["queues"]
+
+
+def test_who_comes_in_a_second_outage_hears_of_it_last(
+    viewers: Viewers, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> state.State:
+        raise DatabaseUnavailable
+
+    with viewers.look() as viewer:
+        with monkeypatch.context() as first:
+            first.setattr(state, "read", away)
+            assert "away" in told(viewer)
+        assert "overview" in told(viewer)
+        monkeypatch.setattr(state, "read", away)
+        wait_for(lambda: "away" in events(viewer.next(monotonic() + 1)), "it is away again")
+        with viewers.look() as late:
+            assert list(told(late))[-1] == "away"
 
 
 # The last hour.

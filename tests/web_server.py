@@ -15,6 +15,8 @@ from jobrunner.embedded import free_port
 from web.settings import Settings
 
 SECONDS = 15
+# A process that answers nobody any more is given this long, and killed then.
+STOP_SECONDS = 45
 JSON = {"Content-Type": "application/json"}
 
 
@@ -57,6 +59,11 @@ class WebServer:
         self.environ = os.environ | {"DATABASE_URL": url, "PORT": str(self.port)} | environ
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
         command = ["gunicorn", "-c", "python:web.gunicorn_config", "web:create_app()"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -64,7 +71,6 @@ class WebServer:
             stderr=self.log,
         )
         wait_for(self._answers, "gunicorn answers")
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -77,7 +83,13 @@ class WebServer:
     def stop(self) -> str:
         """Stop it as a deployment does; give what it logged."""
         self.process.terminate()
-        self.process.wait(SECONDS)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Its workers end by themselves when it is gone.
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the web did not stop:\n{self.logged()}") from None
         return self.logged()
 
     def logged(self) -> str:

@@ -19,12 +19,15 @@ from web.errors import DatabaseUnavailable, SchemaMissing
 from web.history import History
 from web.problems import NOT_REACHED, NOT_SET_UP, away
 from web.seats import Full, Seats
-from web.state import State
+from web.state import NEWEST, State
 
 LOOK_SECONDS = 1.0
 # To count a long queue takes long: that is to be no more than a twentieth of the time.
 LOOK_FACTOR = 20
 MAX_LOOK_SECONDS = 15.0
+
+# In this order they are told: that nothing can be read now says more than what was read before.
+EVENTS = ("overview", "jobs", "history", "away")
 
 NOTHING = State("", "", {}, 0.0)
 
@@ -118,8 +121,11 @@ class Viewers:
             self._changed.notify_all()
 
     def _news(self, seen: dict[str, int]) -> str:
-        news = "".join(topic.since(seen.get(name, 0)) for name, topic in self._topics.items())
-        seen |= {name: topic.number for name, topic in self._topics.items()}
+        news = ""
+        for name in EVENTS:
+            if topic := self._topics.get(name):
+                news += topic.since(seen.get(name, 0))
+                seen[name] = topic.number
         return news
 
     def _start(self) -> None:
@@ -166,11 +172,16 @@ class Viewers:
             if was_away:
                 logs.info("overview_found")
                 self._topics["away"].tell("")
+            overview = f'{{"now": {found.now}, {found.stands}}}'
             if was_away or found.stands != before.stands:
-                overview = f'{{"now": {found.now}, {found.stands}}}'
                 self._tell("overview", overview)
+            else:
+                # Who comes later sets his clock by it.
+                self._topics["overview"].whole = _event("overview", overview)
             if found.jobs != before.jobs or "jobs" not in self._topics:
-                self._tell("jobs", _jobs(found.jobs, True), _jobs(_newer(before, found), False))
+                whole = _jobs(found.jobs, True)
+                step = "" if _lacks(before, found) else _jobs(_newer(before, found), False)
+                self._tell("jobs", whole, step)
             if past != self._past:
                 self._tell("history", past)
             self._state, self._past, self._away = found, past, None
@@ -197,6 +208,12 @@ class Viewers:
 def _newer(before: State, found: State) -> dict[str, str]:
     """The jobs that have changed or come."""
     return {key: text for key, text in found.jobs.items() if before.jobs.get(key) != text}
+
+
+def _lacks(before: State, found: State) -> bool:
+    """Whether jobs were deleted; those that newer ones have pushed out were not."""
+    oldest = min(found.jobs, default="") if len(found.jobs) == NEWEST else ""
+    return any(key > oldest for key in before.jobs.keys() - found.jobs.keys())
 
 
 def _jobs(jobs: dict[str, str], whole: bool) -> str:

@@ -2,6 +2,9 @@
 
 import { headers } from "./session.js";
 
+// The service answers within 10 s, and waits no longer for its database.
+const MOST_MS = 20_000;
+
 /** An answer that is an error, or none at all (status 0). */
 export class ApiError extends Error {
   constructor(status, detail, faults = [], retryAfter = null) {
@@ -32,6 +35,7 @@ export async function open(path, options = {}) {
   let response;
   try {
     response = await fetch(path, {
+      signal: AbortSignal.timeout(MOST_MS),
       ...options,
       headers: { ...headers(), ...options.headers },
       credentials: "omit",
@@ -39,7 +43,7 @@ export async function open(path, options = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The service can not be reached.");
+    throw new ApiError(0, error.name === "TimeoutError" ? "The service does not answer." : "The service can not be reached.");
   }
   if (!response.ok) throw await problemOf(response);
   return response;

@@ -88,4 +88,16 @@ export class Keyed {
   }
 }
 
+/** Disables a button while something is done, and gives it the focus again if it had it. */
+export async function busy(button, work) {
+  const hadFocus = document.activeElement === button;
+  button.disabled = true;
+  try {
+    return await work();
+  } finally {
+    button.disabled = false;
+    if (hadFocus && (document.activeElement === document.body || !document.activeElement)) button.focus({ preventScroll: true });
+  }
+}
+
 export const byId = (id) => document.getElementById(id);

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { now, showAgo } from "./clock.js";
-import { byId, el, fill, say, set, svg } from "./dom.js";
+import { busy, byId, el, fill, say, set, svg } from "./dom.js";
 import { Follow, isFinal } from "./follow.js";
 import { between, exact, plural, shortId, span } from "./format.js";
 import { link, Outcome, ProgressBar, sentence } from "./outcome.js";
@@ -92,8 +92,8 @@ export class JobView {
   }
 
   #note(state, error) {
-    if (state === "refused" && (error.status === 404 || !error.status)) {
-      say(this.words, `${error.message} It may have been deleted, or is not yours.`);
+    if (state === "refused" && error.status === 404) {
+      say(this.words, `There is no such job. It may have been deleted, or is not yours.`);
     } else if (state === "refused" || state === "lost") {
       if (!this.#job) say(this.words, `It can not be read now. ${error?.message ?? ""}`);
       this.refused(error);
@@ -181,16 +181,16 @@ export class JobView {
   }
 
   async #act(button, act) {
-    button.disabled = true;
-    say(this.answer, "");
+    const { answer } = this;
+    say(answer, "");
     try {
-      say(this.answer, await act());
+      say(answer, await busy(button, act));
     } catch (error) {
-      say(this.answer, error.said ?? "Something went wrong on this page.");
+      say(answer, error.said ?? "Something went wrong on this page.");
       this.refused(error);
-    } finally {
-      button.disabled = false;
     }
+    // What was pressed may not be there any more.
+    if (button.hidden && document.activeElement === document.body) this.focus();
   }
 }
 

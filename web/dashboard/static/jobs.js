@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { showAge } from "./clock.js";
-import { byId, el, fill, say } from "./dom.js";
+import { busy, byId, el, fill, say } from "./dom.js";
 import { between, brief, percent, plural, shortId, span } from "./format.js";
 import { link } from "./outcome.js";
 import { isKeyNeeded } from "./session.js";
@@ -74,6 +74,8 @@ export class JobList {
   #timer = null;
   #running = false;
   #failed = null;
+  // Whether other jobs are wanted than those that are shown.
+  #anew = true;
 
   /**
    * @param {{refused: (error: Error) => void, found: () => void, filtered: (filters: Object) => void}} on
@@ -84,10 +86,10 @@ export class JobList {
     this.said = byId("filters-said");
     this.table = new Table("Jobs", COLUMNS, (job) => job.job_id);
     this.empty = el("div", { class: "empty" });
-    this.more = el("button", { type: "button", hidden: true, onclick: () => this.#show(true) });
-    this.older = el("button", { type: "button", onclick: () => this.#goOlder() }, "Older");
-    this.newer = el("button", { type: "button", onclick: () => this.#goNewer() }, "Newer");
-    this.first = el("button", { type: "button", onclick: () => this.#goFirst() }, "Newest");
+    this.more = el("button", { type: "button", hidden: true, onclick: () => this.#showMore() });
+    this.older = el("button", { type: "button", onclick: () => this.#turnPage(this.older, () => this.#goOlder()) }, "Older");
+    this.newer = el("button", { type: "button", onclick: () => this.#turnPage(this.newer, () => this.#goNewer()) }, "Newer");
+    this.first = el("button", { type: "button", onclick: () => this.#turnPage(this.first, () => this.#goFirst()) }, "Newest");
     this.where = el("p", { class: "muted small", role: "status", "aria-label": "Which page" });
     this.pages = el("nav", { class: "row between pages", "aria-label": "Pages of jobs" }, this.where, el("div", { class: "row" }, this.first, this.newer, this.older));
     fill(byId("jobs"), this.more, this.table.node, this.empty, this.pages);
@@ -113,6 +115,7 @@ export class JobList {
     for (const name of FIELDS) this.form.elements[name].value = wanted[name] ?? "";
     say(this.said, "");
     this.#jobs = [];
+    this.#anew = true;
     this.#goFirst();
   }
 
@@ -134,6 +137,7 @@ export class JobList {
     this.#jobs = [];
     this.#newest = null;
     this.#trail = [];
+    this.table.show([]);
   }
 
   /** Takes what the stream says of the newest jobs. */
@@ -179,6 +183,8 @@ export class JobList {
     clearTimeout(this.#timer);
     if (this.#isLive) {
       this.take({ whole: true, jobs: this.#newest });
+      this.#show(this.#anew);
+      this.#anew = false;
       return;
     }
     try {
@@ -193,10 +199,20 @@ export class JobList {
       this.#failed = error;
       this.on.refused(error);
     }
-    this.#show();
+    this.#show(this.#anew);
+    this.#anew = false;
     if (!this.#trail.length && this.#running) {
       this.#timer = setTimeout(() => this.#load(), this.#newest ? SLOW_POLL_MS : POLL_MS);
     }
+  }
+
+  /** Goes to another page, once a press; the focus stays among the buttons. */
+  async #turnPage(button, go) {
+    this.#anew = true;
+    await busy(button, go);
+    this.#enable();
+    const usable = (each) => !each.hidden && !each.disabled;
+    if (!usable(button)) [this.newer, this.older].find(usable)?.focus({ preventScroll: true });
   }
 
   async #goOlder() {
@@ -213,12 +229,12 @@ export class JobList {
 
   #goNewer() {
     this.#trail.pop();
-    this.#load();
+    return this.#load();
   }
 
   #goFirst() {
     this.#trail = [];
-    if (this.#running) this.#load();
+    return this.#running ? this.#load() : null;
   }
 
   #readForm() {
@@ -251,10 +267,19 @@ export class JobList {
     this.table.node.hidden = isEmpty;
     this.empty.hidden = !isEmpty;
     if (isEmpty) fill(this.empty, this.#nothing());
-    this.older.disabled = !this.#next;
-    this.newer.hidden = this.first.hidden = !this.#trail.length;
+    this.#enable();
     this.pages.hidden = isEmpty && !this.#trail.length;
     say(this.where, this.#trail.length ? `Page ${this.#trail.length + 1}, as it was when it was opened` : "The newest, as they come");
+  }
+
+  #showMore() {
+    this.#show(true);
+    this.table.body.querySelector("a")?.focus({ preventScroll: true });
+  }
+
+  #enable() {
+    this.older.disabled = !this.#next;
+    this.newer.hidden = this.first.hidden = !this.#trail.length;
   }
 
   #nothing() {

@@ -2,7 +2,7 @@
 
 import { ApiError, get } from "./api.js";
 import { setNow } from "./clock.js";
-import { byId, el, fill, say } from "./dom.js";
+import { busy, byId, el, fill, say } from "./dom.js";
 import { exact } from "./format.js";
 import { JobView } from "./job.js";
 import { JobList } from "./jobs.js";
@@ -69,19 +69,22 @@ class Page {
   // Keys
 
   async #unlock(key) {
-    const button = byId("key-form").querySelector("button");
-    button.disabled = true;
     say(byId("key-said"), "");
+    // No header can carry anything else.
+    if (!/^[\x21-\x7e]+$/.test(key)) {
+      say(byId("key-said"), BAD_KEY);
+      return;
+    }
     session.use(key);
     try {
-      await get("/jobs?limit=1");
+      await busy(byId("key-form").querySelector("button"), () => get("/jobs?limit=1"));
       byId("key").value = "";
       this.#enter();
+      // The field that had it is gone.
+      byId("main").focus({ preventScroll: true });
     } catch (error) {
-      if (error.status === 401) session.forget();
+      session.forget();
       say(byId("key-said"), error.status === 401 ? BAD_KEY : error.said);
-    } finally {
-      button.disabled = false;
     }
   }
 
@@ -124,6 +127,8 @@ class Page {
     if (found) {
       if (!wasJob) this.#scroll = window.scrollY;
       this.jobs.stop();
+      // A browser has but six connections to a host, whatever its windows are: none unseen.
+      this.try.pause();
       byId("overview-view").hidden = true;
       byId("job-view").hidden = false;
       this.job.show(decoded(found[1]));
@@ -138,6 +143,7 @@ class Page {
     document.title = TITLE;
     this.jobs.filter(Object.fromEntries(new URLSearchParams(address.replace(/^\?/, ""))));
     this.jobs.start();
+    this.try.resume();
     if (moved && wasJob) {
       window.scrollTo(0, this.#scroll);
       document.querySelector(`#jobs a[title="${CSS.escape(left ?? "")}"]`)?.focus({ preventScroll: true });
@@ -157,8 +163,10 @@ class Page {
     if (this.#isLocked || document.hidden) return;
     if (this.#isOperator) this.stream.start();
     if (!byId("job-view").hidden) this.job.resume();
-    else this.jobs.start();
-    this.try.resume();
+    else {
+      this.jobs.start();
+      this.try.resume();
+    }
     if (!this.#hasModels) this.#readModels();
   }
 
@@ -188,11 +196,11 @@ class Page {
       setNow(data.now);
       this.state.show(data);
       this.jobs.offer(data.queues.map((queue) => queue.model));
+      this.#seen = new Date(data.now);
       this.#setLink("live");
       if (!this.#hasModels) this.#readModels();
     } else if (name === "jobs") this.jobs.take(data);
     else if (name === "history") this.plots.show(data);
-    this.#seen = new Date();
   }
 
   #heed(state, error) {

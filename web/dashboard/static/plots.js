@@ -95,6 +95,9 @@ export class Plots {
   #draw() {
     const { models, first_minute: first } = this.#history;
     const shown = models.find((each) => (each.model ?? "") === this.select.value) ?? models[0];
+    const isEmpty = PLOTS.every(({ series }) => series.every(({ column }) => shown[column].every((value) => !value)));
+    byId("plots").hidden = isEmpty;
+    byId("no-plots").hidden = !isEmpty;
     for (const plot of this.plots) plot.show(Date.parse(first), shown);
   }
 }

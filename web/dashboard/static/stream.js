@@ -6,7 +6,7 @@
 import { ApiError, open } from "./api.js";
 
 const RETRY_MS = 1000;
-const MOST_MS = 8000;
+const MOST_MS = 4000;
 // The service says something every 10 s: who is silent for longer is gone.
 const SILENCE_MS = 25_000;
 
@@ -64,7 +64,7 @@ export class Stream {
   async #connect(turn, stop) {
     const headers = { Accept: "text/event-stream" };
     if (this.#lastId !== null) headers["Last-Event-ID"] = this.#lastId;
-    const response = await open(this.#path, { headers, signal: turn.signal, cache: "no-store" });
+    const response = await this.#open(headers, turn, stop);
     if (response.status === 204) {
       this.#on.state("ended");
       return false;
@@ -89,6 +89,18 @@ export class Stream {
         if (event.retry !== undefined) this.#retry = event.retry;
         if (event.data !== undefined) this.#on.event(event.name, JSON.parse(event.data));
       }
+    }
+  }
+
+  async #open(headers, turn, stop) {
+    const silence = setTimeout(() => turn.abort(), SILENCE_MS);
+    try {
+      return await open(this.#path, { headers, signal: turn.signal, cache: "no-store" });
+    } catch (error) {
+      if (error.name === "AbortError" && !stop.signal.aborted) throw new ApiError(0, "The service does not answer.");
+      throw error;
+    } finally {
+      clearTimeout(silence);
     }
   }
 }

@@ -1,12 +1,14 @@
 /** Light, dark, or as the system has it. */
 
 import { byId, say } from "./dom.js";
+import { keep, recall } from "./storage.js";
 
 const NAME = "jobrunner-theme";
 const NEXT = { auto: "light", light: "dark", dark: "auto" };
 const SAID = { auto: "Auto", light: "Light", dark: "Dark" };
 
-let theme = SAID[localStorage.getItem(NAME)] ? localStorage.getItem(NAME) : "auto";
+const kept = recall("localStorage", NAME);
+let theme = Object.hasOwn(SAID, kept) ? kept : "auto";
 
 function apply() {
   document.documentElement.dataset.theme = theme;
@@ -20,7 +22,7 @@ export function start() {
   apply();
   byId("theme").addEventListener("click", () => {
     theme = NEXT[theme];
-    localStorage.setItem(NAME, theme);
+    keep("localStorage", NAME, theme);
     apply();
   });
 }

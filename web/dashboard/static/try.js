@@ -1,7 +1,7 @@
 /** The box to try a text, and to watch what becomes of it. */
 
 import { get, post } from "./api.js";
-import { byId, el, fill, say } from "./dom.js";
+import { busy, byId, el, fill, say } from "./dom.js";
 import { Follow } from "./follow.js";
 import { shortId } from "./format.js";
 import { link, Outcome, ProgressBar, sentence } from "./outcome.js";
@@ -60,6 +60,7 @@ export class Try {
     this.pause();
     this.#follow = null;
     this.job.clear();
+    this.text.value = "";
     say(this.said, "");
   }
 
@@ -69,17 +70,14 @@ export class Try {
     const written = JSON.stringify(body);
     if (written !== this.#sent) this.#key = newKey();
     this.#sent = written;
-    this.button.disabled = true;
     say(this.said, "");
     try {
-      const answer = await post("/predict", body, { "Idempotency-Key": this.#key });
+      const answer = await busy(this.button, () => post("/predict", body, { "Idempotency-Key": this.#key }));
       this.#sent = null;
       this.#watch(answer.body.job_id);
     } catch (error) {
       say(this.said, error.said ?? "Something went wrong on this page.");
       this.on.refused(error);
-    } finally {
-      this.button.disabled = false;
     }
   }
 
