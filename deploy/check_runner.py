@@ -11,17 +11,17 @@ import socket
 
 import psycopg
 
-# As in runner_overview. One that says nothing for a lease is silent, and then lost.
-READY = ["idle", "working", "stopping"]
-ALIVE = ["starting", *READY]
-
+# By the rules of runner_overview; but that counts what each runner holds, and so reads all jobs
+# that wait: every pod would do so at every probe, and most of all when the queue is long.
 FIND = """
     select
         1
-    from runner_overview
+    from runner
     where
         host = %(host)s
-        and state = any(%(states)s)
+        and lost_at is null
+        and heartbeat_at + lease >= now()
+        and (ready_workers > 0 or stop_requested_at is not null or not %(ready)s)
 """
 CONNECT_SECONDS = 4
 STATEMENT_TIMEOUT = "set local statement_timeout = '4s'"
@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
 
     try:
-        found = find(READY if options.ready else ALIVE)
+        found = find(ready=options.ready)
     except psycopg.Error:
         if options.ready:
             raise SystemExit("the database can't be asked") from None
@@ -44,16 +44,16 @@ def main() -> None:
         raise SystemExit("no live runner on this host")
 
 
-def find(states: list[str]) -> bool:
-    """Whether a runner of this host is in one of these states.
+def find(*, ready: bool) -> bool:
+    """Whether a runner of this host beats, and can run jobs or has been asked to stop (``ready``).
 
     :raises psycopg.Error: when the database can't be asked.
     """
     url = os.environ["DATABASE_URL"]
     with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
         connection.execute(STATEMENT_TIMEOUT)
-        place = {"host": socket.gethostname(), "states": states}
-        return connection.execute(FIND, place).fetchone() is not None
+        wanted = {"host": socket.gethostname(), "ready": ready}
+        return connection.execute(FIND, wanted).fetchone() is not None
 
 
 if __name__ == "__main__":

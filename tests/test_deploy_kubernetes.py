@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import kubernetes_validate
 import psycopg
@@ -381,13 +381,25 @@ def test_a_database_without_tables_is_one_line_and_no_traceback(owner_url: str) 
     assert probe("livenessProbe", empty) == 0
 
 
-def test_a_runner_that_still_loads_its_model_is_alive_and_not_ready(
-    jobs: Jobs, runner_url: str
+@pytest.mark.parametrize(
+    ("change", "state", "codes"),
+    [
+        ("ready_workers = 2", "idle", [0, 0, 0]),
+        ("ready_workers = 0", "starting", [1, 1, 0]),
+        ("ready_workers = 0, stop_requested_at = now()", "stopping", [0, 0, 0]),
+        ("heartbeat_at = now() - lease * 2", "silent", [1, 1, 1]),
+        ("lost_at = now(), heartbeat_at = now() - lease * 2", "lost", [1, 1, 1]),
+    ],
+)
+def test_the_probes_see_a_runner_as_people_do(
+    jobs: Jobs, runner_url: str, change: LiteralString, state: str, codes: list[int]
 ) -> None:
-    jobs.add_runner("loading")
-    jobs.db.execute("update runner set ready_workers = 0, host = %s", [os.uname().nodename])
+    jobs.add_runner("here")
+    query: LiteralString = f"update runner set host = %s, {change}"
+    jobs.db.execute(query, [os.uname().nodename])
 
-    assert [probe(name, runner_url) for name in ALL_PROBES] == [1, 1, 0]
+    assert jobs.db.execute("select state from runner_overview").fetchall() == [(state,)]
+    assert [probe(name, runner_url) for name in ALL_PROBES] == codes
 
 
 def test_a_runner_that_hangs_has_lost_its_lease_before_it_is_restarted() -> None:
