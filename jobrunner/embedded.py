@@ -23,12 +23,13 @@ from jobrunner.database import URL_FILE, display
 from jobrunner.errors import EmbeddedError
 from jobrunner.identity import Identity, find_identity
 from jobrunner.initdb import initdb
+from jobrunner.orphans import end_orphans
 from jobrunner.processes import child_setup
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 # After a crash: a backend that outlives the server holds its memory, and keeps the next one out
-# until its statement is over.
+# until its statement is over, where it can't be found and ended.
 AGAIN_SECONDS = 20.0
 
 MEGABYTE = 2**20
@@ -129,6 +130,7 @@ class Server:
             self._initialise(binaries, identity)
         self._own_files(identity)
         self._end_leftover()
+        end_orphans(self.data)
         self._launch(binaries, identity)
         try:
             self._await_answer()

@@ -175,6 +175,7 @@ def _apply(connection: BoundedConnection, migration: Migration) -> None:
                 },
             )
     except psycopg.Error as error:
-        raise MigrationError(
-            f"{migration.version:04d}_{migration.name} was not applied: {first_line(error)}"
-        ) from error
+        said = f"{migration.version:04d}_{migration.name} was not applied: {first_line(error)}"
+        if isinstance(error, psycopg.errors.UntranslatableCharacter):
+            said += ": make a database with `encoding 'UTF8' template template0`"
+        raise MigrationError(said) from error

@@ -23,12 +23,17 @@ class Terminal:
     """Runs `jobrunner` in a session of its own, as somebody at a terminal would."""
 
     def __init__(
-        self, *arguments: str, env: Mapping[str, str], columns: int = 80, lines: int = 24
+        self,
+        *arguments: str,
+        env: Mapping[str, str],
+        columns: int = 80,
+        lines: int = 24,
+        kind: str = "xterm-256color",
     ) -> None:
         command = [sys.executable, "-m", "jobrunner", *arguments]
         # Who runs the tests may say how wide their terminal is.
         kept = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
-        environment = kept | {"TERM": "xterm-256color"}
+        environment = kept | {"TERM": kind}
         # Its size is set before the command looks.
         self._gate, gate = os.pipe()
         self.pid, self.fd = pty.fork()

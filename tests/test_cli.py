@@ -287,6 +287,25 @@ def test_a_database_without_tables_sends_to_jobrunner_migrate(
     assert "run `jobrunner migrate`" in only_line(jobrunner(*arguments, DATABASE_URL=empty))
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["retry", ID], ["stop", "--all"]], ids=" ".join)
+def test_tables_of_an_older_version_send_to_jobrunner_migrate(
+    arguments: list[str],
+    owner_url: str,
+    db: psycopg.Connection[Any],
+    jobrunner: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    db.execute("drop database if exists fresh")
+    db.execute("create database fresh")
+    fresh = owner_url.rpartition("/")[0] + "/fresh"
+    older = [migration for migration in migrations.available() if migration.version <= 22]
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "available", lambda: older)
+        assert jobrunner("migrate", DATABASE_URL=fresh).exit_code == 0
+
+    assert "run `jobrunner migrate`" in only_line(jobrunner(*arguments, DATABASE_URL=fresh))
+
+
 def test_a_bad_setting_is_one_line_that_names_the_variable(jobrunner: Command) -> None:
     assert only_line(jobrunner("status", PORT="http")).startswith("PORT: should be ")
 

@@ -24,6 +24,7 @@ from jobrunner.binaries import find_binaries, major_version
 from jobrunner.embedded import Server
 from jobrunner.errors import EmbeddedError
 from jobrunner.initdb import failure_reason
+from jobrunner.orphans import orphans
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it on Linux alone")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -197,7 +198,38 @@ def test_a_server_that_has_crashed_is_started_where_it_was(running: Server) -> N
     assert ask(url, "select 1") == 1
 
 
-def test_a_backend_that_outlives_the_crash_is_waited_for(running: Server) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not found")
+def test_a_backend_that_outlives_the_crash_is_ended(running: Server) -> None:
+    server, pid = running, postmaster(running.home)[0]
+    client = psycopg.pq.PGconn.connect(server.url.encode())
+    client.send_query(b"select count(*) from generate_series(1, 1e10::bigint)")
+    try:
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not server.running, "the server is dead")
+        wait_for(lambda: list(orphans(server.data)) == [client.backend_pid], "one is left")
+
+        wait_for(lambda: is_tended(server), "it is back")
+        assert list(orphans(server.data)) == []
+    finally:
+        for backend in list(orphans(server.data)):
+            os.kill(backend, signal.SIGKILL)
+        client.finish()
+
+    assert ask(server.url, "select 1") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not found")
+def test_the_backends_of_a_live_server_are_no_orphans(running: Server) -> None:
+    with psycopg.connect(running.url) as connection:
+        assert list(orphans(running.data)) == []
+
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_backend_that_outlives_the_crash_and_is_not_found_is_waited_for(
+    running: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobrunner.embedded.end_orphans", lambda data: None)
     server, pid = running, postmaster(running.home)[0]
     with psycopg.connect(server.url) as connection:
         backend = connection.info.backend_pid

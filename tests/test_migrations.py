@@ -330,6 +330,16 @@ def test_a_failure_names_no_row(fresh: database.BoundedConnection, folder: Path)
     assert str(failure.value).endswith('violates unique constraint "model_pkey"')
 
 
+def test_an_encoding_without_the_letters_says_which_one_to_take(
+    fresh: database.BoundedConnection, folder: Path
+) -> None:
+    untranslatable = "do $$begin raise 'no' using errcode = 'untranslatable_character'; end$$;"
+    add_file(folder, "add_letters", untranslatable)
+
+    with pytest.raises(MigrationError, match="was not applied: no: .*encoding 'UTF8'"):
+        migrations.migrate(fresh)
+
+
 def test_a_server_that_is_too_old_is_refused(
     fresh: database.BoundedConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,28 @@ def test_a_narrow_terminal_still_has_the_whole_id(jobs: Jobs, on_terminal: OnTer
     assert max(map(len, terminal.text.splitlines())) <= 60
 
 
+@pytest.mark.parametrize("columns", [40, 30])
+def test_where_the_id_leaves_no_room_it_goes_on_in_the_next_line(
+    columns: int, jobs: Jobs, on_terminal: OnTerminal
+) -> None:
+    job_id = str(jobs.add())
+
+    lines = on_terminal("list", columns=columns).text.splitlines()
+
+    assert lines[0].split() == ["job", "status", "model", "age"]
+    assert "".join(line.split(" ")[0] for line in lines[1:]) == job_id
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_very_narrow_terminal_still_has_the_values(jobs: Jobs, on_terminal: OnTerminal) -> None:
+    job_id = str(jobs.add())
+
+    lines = on_terminal("show", job_id, columns=16).text.splitlines()
+
+    values = lines[0].index(job_id[0], len("id"))
+    assert "".join(line[values:].strip() for line in lines).startswith(f"{job_id}sentiment")
+
+
 @pytest.mark.parametrize(
     "command", [["list"], ["status"], ["migrate", "--status"], ["doctor"]], ids=" ".join
 )

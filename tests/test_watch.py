@@ -258,6 +258,13 @@ def test_into_a_pipe_it_says_what_to_do_instead(runner_url: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_on_a_terminal_that_can_not_be_drawn_on_it_says_so_too(runner_url: str) -> None:
+    with Terminal(*WATCH, env=environment(runner_url), kind="dumb") as terminal:
+        assert terminal.end() == 2
+
+    assert "--watch wants a terminal" in terminal.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -17,6 +17,13 @@ from jobrunner.settings import load
 
 T = TypeVar("T")
 
+# What the tables of an older version answer.
+TooOld = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
+
 
 class Commands(click.Group):
     """A group whose errors are one line; exit code 1, or 2 where the usage is wrong.
@@ -49,7 +56,7 @@ class Commands(click.Group):
             raise _one_line(error) from None
         except KeyboardInterrupt:
             ctx.exit(128 + signal.SIGINT)
-        except psycopg.errors.UndefinedTable:
+        except TooOld:
             raise click.ClickException(str(SchemaMissing())) from None
         except DatabaseUnavailable as error:
             raise click.ClickException(f"{error}: {_where_to_look()}") from None

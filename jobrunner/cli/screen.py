@@ -23,6 +23,8 @@ LEVELS = {
 MOST_RANKS = 9
 # Of a column that takes what room is left.
 LEAST_LONG = 24
+# Of any other column, with the space before it.
+LEAST = 6
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -45,13 +47,17 @@ def table(columns: Sequence[Column], rows: Sequence[Row], to: Console, *, fold: 
         width = _width(_table(chosen, rows, LEAST_LONG, fold=fold), to)
         if width <= to.width:
             break
-    return _table(chosen, rows, LEAST_LONG + to.width - width, fold=fold)
+    # Where what is never broken leaves the others no room, it is broken as well.
+    whole = [column for column in chosen if column.whole]
+    others = (len(chosen) - len(whole)) * LEAST
+    breaks = fold and _width(_table(whole, rows, LEAST_LONG, fold=fold), to) + others > to.width
+    return _table(chosen, rows, LEAST_LONG + to.width - width, fold=fold, breaks=breaks)
 
 
 def pairs(row: Mapping[str, Any]) -> Table:
     """Draw one row, a line or more a column."""
     drawn = Table.grid(padding=(0, 2, 0, 0))
-    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(style="bold", overflow="fold")
     drawn.add_column(overflow="fold")
     for name, value in row.items():
         drawn.add_row(name.replace("_", " "), _value(name, value, row))
@@ -80,7 +86,9 @@ def _width(drawn: Table, to: Console) -> int:
     return Measurement.get(to, to.options.update(max_width=10_000), drawn).maximum
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Row], long: int, *, fold: bool) -> Table:
+def _table(
+    columns: Sequence[Column], rows: Sequence[Row], long: int, *, fold: bool, breaks: bool = False
+) -> Table:
     """Draw all of these columns, where a long one may be so wide."""
     drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
@@ -88,7 +96,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Row], long: int, *, fold: b
             Text(column.heading, QUIET if place else "bold"),
             justify="right" if column.right else "left",
             overflow="fold" if fold else "ellipsis",
-            no_wrap=column.whole or not fold,
+            no_wrap=not breaks and (column.whole or not fold),
             max_width=max(LEAST_LONG, long) if column.long else None,
         )
     for row in rows:

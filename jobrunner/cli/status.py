@@ -31,12 +31,19 @@ def status(live: bool, interval: float | None, as_json: bool) -> None:
         _show(as_json)
     elif as_json:
         watch.print_lines(interval or 1.0)
-    elif on_a_terminal():
+    elif on_a_terminal() and _takes_codes():
         watch.watch(interval or 1.0)
     else:
         raise click.UsageError(
             "--watch wants a terminal: add --json for a line of JSON a second, or leave it out"
         )
+
+
+def _takes_codes() -> bool:
+    """Whether the terminal can be drawn on: a dumb one would stay empty."""
+    from jobrunner.cli import screen
+
+    return not screen.console().is_dumb_terminal
 
 
 def _show(as_json: bool) -> None:
