@@ -88,26 +88,8 @@ REQUEST_CANCEL = """
     on conflict (job_id) do nothing
 """
 
-
-# As the web does it, but with the attempts of the old job.
-RETRY = """
-    insert into job (
-        model, input, priority, max_attempts, retry_of, client_id, traceparent
-    )
-    select
-        model,
-        input,
-        priority,
-        max_attempts,
-        id,
-        client_id,
-        traceparent
-    from job
-    where
-        id = %(id)s
-        and status = 'failed'
-    returning id
-"""
+# See sql/0031_create_operator_functions.sql.
+RETRY = "select retry_job(%(id)s)"
 
 # An id is made a little before or after the time of creation.
 SLACK_MILLISECONDS = 1000
@@ -167,10 +149,14 @@ def request_cancel(connection: Connection, job_id: UUID) -> None:
     connection.execute(REQUEST_CANCEL, {"id": job_id})
 
 
-def retry(connection: Connection, job_id: UUID) -> UUID | None:
-    """Submit a failed job anew; return the id of the new one, None unless the old one failed."""
-    row = connection.execute(RETRY, {"id": job_id}).fetchone()
-    return row[0] if row else None
+def retry(connection: Connection, job_id: UUID) -> UUID:
+    """Submit a failed job anew; return the id of the new one.
+
+    :raises psycopg.errors.NoDataFound: when there is no such job.
+    :raises psycopg.errors.ObjectNotInPrerequisiteState: when it has not failed.
+    """
+    [(new_id,)] = connection.execute(RETRY, {"id": job_id}).fetchall()
+    return UUID(str(new_id))
 
 
 def _id_at(time: datetime, plus: int) -> UUID:

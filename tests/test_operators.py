@@ -112,6 +112,12 @@ def test_the_owner_may_say_when_a_job_is_due(db: Db, jobs: Jobs) -> None:
     assert timedelta(minutes=59) < row["run_at"] - row["created_at"] < timedelta(minutes=61)
 
 
+def test_what_is_due_since_long_ago_waits_from_now_on(db: Db, jobs: Jobs) -> None:
+    row = jobs.get(enqueue(db, "'sentiment', '{}', run_at => '1000-01-01'"))
+
+    assert abs(row["run_at"] - row["created_at"]) < timedelta(minutes=1)
+
+
 def test_who_may_not_set_when_a_job_is_due_may_not_by_the_function_either(
     operator: Db, jobs: Jobs
 ) -> None:
@@ -128,9 +134,11 @@ def test_who_may_not_set_when_a_job_is_due_may_not_by_the_function_either(
         ("null, '{}'", errors.InvalidParameterValue, "there is no model NULL"),
         ("'sentiment', '{}', 101", errors.InvalidParameterValue, "from -100 to 100"),
         ("'sentiment', '{}', 70000", errors.InvalidParameterValue, "from -100 to 100"),
-        ("'sentiment', '[]'", errors.CheckViolation, "input_is_an_object"),
-        ("'sentiment', '{}', max_attempts => 0", errors.CheckViolation, "max_attempts_is_from"),
-        ("'sentiment', null", errors.NotNullViolation, "input"),
+        ("'sentiment', '{}', null", errors.InvalidParameterValue, "from -100 to 100"),
+        ("'sentiment', '[]'", errors.InvalidParameterValue, "not a JSON object"),
+        ("'sentiment', null", errors.InvalidParameterValue, "not a JSON object"),
+        ("'sentiment', '{}', max_attempts => 0", errors.InvalidParameterValue, "from 1 to 100"),
+        ("'sentiment', '{}', max_attempts => null", errors.InvalidParameterValue, "from 1 to 100"),
     ],
 )
 def test_what_is_no_job_is_refused_with_a_reason(
@@ -297,6 +305,16 @@ def test_with_a_code_only_what_failed_with_it_is_run_again(operator: Db, jobs: J
 
     assert retry_failed(operator, code="timeout") == 1
     assert retries(jobs) == [late]
+
+
+def test_of_a_model_that_is_not_there_nothing_is_run_again(operator: Db) -> None:
+    with pytest.raises(errors.InvalidParameterValue, match="there is no model 'sentimnet'"):
+        retry_failed(operator, model="sentimnet")
+
+
+def test_without_a_time_nothing_is_run_again(operator: Db) -> None:
+    with pytest.raises(errors.InvalidParameterValue, match="no time since when"):
+        operator.execute("select retry_failed('sentiment', null)")
 
 
 @pytest.mark.parametrize("up_to", [0, -1, None])

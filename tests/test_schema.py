@@ -719,8 +719,8 @@ def test_every_table_and_view_has_a_comment(db: Db) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    ["job", "runner", "model", "cancel_request", "waiting_job", "running_job", "failure_summary",
-     "throughput", "client_backlog"],
+    ["job", "runner", "model", "cancel_request", "model_queue", "waiting_job", "running_job",
+     "failure_summary", "throughput", "client_backlog"],
 )  # fmt: skip
 def test_every_column_has_a_comment(db: Db, table: str) -> None:
     silent = db.execute(

@@ -19,49 +19,20 @@ SHORT_RESULT = 300
 
 READ_NOW = "select now()"
 
-# As queue_health, but for the state of the tables, which is not needed each second.
 READ_QUEUES = """
     select
-        model.name as model,
-        coalesce(queue.pending, 0) as pending,
-        coalesce(queue.waiting_to_retry, 0) as waiting_to_retry,
-        coalesce(queue.processing, 0) as processing,
-        queue.oldest_pending_at,
-        crew.runners::integer as runners,
-        crew.workers::integer as workers,
-        crew.jobs_per_second,
-        crew.inference_seconds,
-        crew.versions
-    from model
-    left join (
-        select
-            job.model,
-            count(*) filter (where job.status = 'pending')::integer as pending,
-            count(*) filter (
-                where job.status = 'pending' and job.run_at > now()
-            )::integer as waiting_to_retry,
-            count(*) filter (where job.status = 'processing')::integer as processing,
-            min(job.created_at) filter (where job.status = 'pending') as oldest_pending_at
-        from job
-        where job.finished_at is null
-        group by job.model
-    ) as queue on model.name = queue.model
-    cross join lateral (
-        select
-            count(*) as runners,
-            coalesce(sum(model_crew.workers), 0) as workers,
-            round(coalesce(sum(model_crew.jobs_per_second), 0)::numeric, 2)::float8
-                as jobs_per_second,
-            round(avg(model_crew.inference_seconds)::numeric, 3)::float8 as inference_seconds,
-            coalesce(
-                array_agg(distinct model_crew.version)
-                    filter (where model_crew.version is not null),
-                '{}'
-            ) as versions
-        from model_crew
-        where model_crew.model = model.name
-    ) as crew
-    order by model.name
+        model,
+        pending::integer as pending,
+        waiting_to_retry::integer as waiting_to_retry,
+        processing::integer as processing,
+        oldest_pending_at,
+        runners::integer as runners,
+        workers::integer as workers,
+        jobs_per_second::float8 as jobs_per_second,
+        inference_seconds::float8 as inference_seconds,
+        coalesce(versions, '{}') as versions
+    from model_queue
+    order by model
 """
 
 READ_RUNNERS = """

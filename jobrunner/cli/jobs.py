@@ -109,11 +109,14 @@ def retry(job_id: UUID, as_json: bool) -> None:
         jobrunner retry 01890a5d-ac96-774b-bcce-b302099a8057
     """
     with connect(SUBMITTING_ROLE) as connection:
-        new_id = jobs.retry(connection, job_id)
-        job = None if new_id else jobs.show(connection, job_id)
-    if new_id is None:
-        said = f"it is {job['status']}, not failed" if job else "there is no such job"
-        raise click.ClickException(f"job {job_id} can not be retried: {said}")
+        try:
+            new_id = jobs.retry(connection, job_id)
+        except (
+            psycopg.errors.NoDataFound,
+            psycopg.errors.ObjectNotInPrerequisiteState,
+        ) as error:
+            said = error.diag.message_primary
+            raise click.ClickException(f"job {job_id} can not be retried: {said}") from None
     if as_json:
         click.echo(tables.to_json({"id": new_id, "retry_of": job_id}))
     else:

@@ -1,25 +1,22 @@
--- What whoever is on call asks first, and does by hand: docs/operations.md has both.
+-- What whoever is on call asks first: see docs/operations.md.
 --
 -- Each view is quick beside millions of finished jobs and a hundred thousand that wait. (What is
 -- in work can only be told from what waits by reading both: no index knows it, so that a claim
 -- stays a heap-only update. That is what queue_health, runner_overview and running_job take their
 -- time for. Who has a lease_token is processing; to ask for that is the cheapest.)
 
-create or replace view queue_health as
+-- In times, not ages: what it says is the same until something happens.
+create view model_queue as
 select
     model.name as model,
     queue.unfinished - queue.processing as pending,
     queue.waiting as waiting_to_retry,
     queue.processing,
-    date_trunc('second', now() - queue.oldest_pending) as oldest_pending_age,
+    queue.oldest_pending_at,
     crew.runners,
     crew.workers,
     crew.jobs_per_second,
-    table_health.dead_percent,
-    table_health.held_by,
-    table_health.held_for,
-    table_health.held_by_query,
-    table_health.advice,
+    crew.inference_seconds,
     crew.versions
 from model
 cross join lateral (
@@ -27,7 +24,7 @@ cross join lateral (
         count(*) as unfinished,
         count(job.lease_token) as processing,
         count(*) filter (where job.run_at > now() and job.lease_token is null) as waiting,
-        min(job.created_at) filter (where job.lease_token is null) as oldest_pending
+        min(job.created_at) filter (where job.lease_token is null) as oldest_pending_at
     from job
     where
         job.model = model.name
@@ -38,12 +35,44 @@ cross join lateral (
         count(*) as runners,
         coalesce(sum(model_crew.workers), 0) as workers,
         round(coalesce(sum(model_crew.jobs_per_second), 0)::numeric, 2) as jobs_per_second,
+        round(avg(model_crew.inference_seconds)::numeric, 3) as inference_seconds,
         array_agg(distinct model_crew.version) filter (where model_crew.version is not null) as versions
     from model_crew
     where model_crew.model = model.name
-) as crew
+) as crew;
+
+comment on view model_queue is
+    'How the queue of each model stands, and who serves it. For people: queue_health, which has ages, and the state of the table.';
+comment on column model_queue.model is 'Name of the model.';
+comment on column model_queue.pending is 'Jobs that wait for a worker, those for a retry among them.';
+comment on column model_queue.waiting_to_retry is 'Of these, those that are not due yet.';
+comment on column model_queue.processing is 'Jobs that a runner has claimed.';
+comment on column model_queue.oldest_pending_at is 'When the oldest pending job was submitted.';
+comment on column model_queue.runners is 'Live runners that serve the model.';
+comment on column model_queue.workers is 'Worker processes of these runners.';
+comment on column model_queue.jobs_per_second is 'Attempts finished per second, averaged over about a minute.';
+comment on column model_queue.inference_seconds is 'What a call of the model takes lately, on average.';
+comment on column model_queue.versions is 'Versions of the model that are served now; empty where none is.';
+
+create or replace view queue_health as
+select
+    model_queue.model,
+    model_queue.pending,
+    model_queue.waiting_to_retry,
+    model_queue.processing,
+    date_trunc('second', now() - model_queue.oldest_pending_at) as oldest_pending_age,
+    model_queue.runners,
+    model_queue.workers,
+    model_queue.jobs_per_second,
+    table_health.dead_percent,
+    table_health.held_by,
+    table_health.held_for,
+    table_health.held_by_query,
+    table_health.advice,
+    model_queue.versions
+from model_queue
 cross join table_health
-order by model.name;
+order by model_queue.model;
 
 create or replace view runner_overview as
 select
@@ -305,231 +334,5 @@ comment on column client_backlog.client is 'Whose they are: job.client_id.';
 comment on column client_backlog.jobs is 'How many wait or are in work.';
 
 grant select on
-waiting_job, running_job, failure_summary, throughput, client_backlog
+model_queue, waiting_job, running_job, failure_summary, throughput, client_backlog
 to job_web, job_runner, job_janitor;
-
--- What people do by hand. Whoever calls these may do no more than he may do anyway: the tables'
--- grants rule. (A parameter of the name of a column is told from it by the function's name.)
-
-create function enqueue_job(
-    model text,
-    input jsonb,
-    priority integer default 0,
-    run_at timestamptz default null,
-    max_attempts integer default 3,
-    client_id text default null
-) returns uuid
-language plpgsql
-as $$
-declare
-    v_id uuid;
-begin
-    if not exists (select from model as known where known.name = enqueue_job.model) then
-        raise exception 'there is no model %', quote_nullable(enqueue_job.model)
-            using
-                errcode = 'invalid_parameter_value',
-                hint = 'table model has those that were ever served; a runner registers what it serves.';
-    end if;
-    if enqueue_job.priority not between -100 and 100 then
-        raise exception 'priority % is not from -100 to 100', enqueue_job.priority
-            using errcode = 'invalid_parameter_value', hint = 'Higher first; 0 is what a client has by default.';
-    end if;
-
-    if enqueue_job.run_at is null then
-        insert into job (model, input, priority, max_attempts, client_id)
-        values (
-            enqueue_job.model,
-            enqueue_job.input,
-            enqueue_job.priority,
-            enqueue_job.max_attempts,
-            enqueue_job.client_id
-        )
-        returning id into v_id;
-    else
-        -- To set this is the owner's right alone.
-        insert into job (model, input, priority, max_attempts, client_id, run_at)
-        values (
-            enqueue_job.model,
-            enqueue_job.input,
-            enqueue_job.priority,
-            enqueue_job.max_attempts,
-            enqueue_job.client_id,
-            enqueue_job.run_at
-        )
-        returning id into v_id;
-    end if;
-    return v_id;
-end
-$$;
-
-comment on function enqueue_job is
-    'Submits a job as POST /predict does, and gives its id; a sleeping runner wakes. run_at: not before (of the owner only). For example: select enqueue_job(''sentiment'', ''{"text": "fine"}'', priority => 10)';
-
--- A request is left only where the job is not final, as the web does.
-create function cancel_job(id uuid) returns text
-language plpgsql
-as $$
-declare
-    v_status text;
-    v_code text;
-begin
-    select
-        job.status,
-        job.error ->> 'code'
-    into
-        v_status,
-        v_code
-    from job
-    where job.id = cancel_job.id;
-    if not found then
-        raise exception 'there is no job %', quote_nullable(cancel_job.id)
-            using errcode = 'no_data_found', hint = 'Old jobs are deleted: see JOBRUNNER_RETENTION.';
-    end if;
-    if v_status in ('completed', 'failed') then
-        return format('was %s already', case v_code when 'cancelled' then v_code else v_status end);
-    end if;
-
-    insert into cancel_request (job_id)
-    values (cancel_job.id)
-    on conflict (job_id) do nothing;
-
-    -- Another statement, and so it sees what came of it.
-    select
-        job.status,
-        job.error ->> 'code'
-    into
-        v_status,
-        v_code
-    from job
-    where job.id = cancel_job.id;
-    return case
-        when v_status = 'processing' then 'its runner is asked to end it'
-        when v_code = 'cancelled' then 'cancelled'
-        else format('was %s already', v_status)
-    end;
-end
-$$;
-
-comment on function cancel_job is
-    'Cancels a job as POST /jobs/<id>/cancel does, and says what came of it: cancelled (it was pending), its runner is asked to end it (within seconds, unless it is done first), or that it was final already.';
-
-create function retry_job(id uuid) returns uuid
-language plpgsql
-as $$
-declare
-    v_status text;
-    v_id uuid;
-begin
-    insert into job (model, input, priority, max_attempts, retry_of, client_id)
-    select
-        job.model,
-        job.input,
-        job.priority,
-        job.max_attempts,
-        job.id,
-        job.client_id
-    from job
-    where
-        job.id = retry_job.id
-        and job.status = 'failed'
-    returning job.id into v_id;
-    if found then
-        return v_id;
-    end if;
-
-    select job.status into v_status
-    from job
-    where job.id = retry_job.id;
-    if not found then
-        raise exception 'there is no job %', quote_nullable(retry_job.id)
-            using errcode = 'no_data_found', hint = 'Old jobs are deleted: see JOBRUNNER_RETENTION.';
-    end if;
-    raise exception 'only a failed job can be retried; this one is %', v_status
-        using
-            errcode = 'object_not_in_prerequisite_state',
-            hint = 'To run it once more all the same, submit its input again: see enqueue_job.';
-end
-$$;
-
-comment on function retry_job is
-    'Submits a failed job anew as POST /jobs/<id>/retry does, and gives the id of the new one, whose retry_of names the old one.';
-
--- Each has an idempotency key that names the job it repeats, and the index of these keys refuses
--- it a second time: so a call that is repeated, or was cut off, repeats none.
-create function retry_failed(
-    model text,
-    since timestamptz,
-    up_to integer default 1000,
-    code text default null
-) returns integer
-language plpgsql
-as $$
-declare
-    v_count integer;
-begin
-    if up_to is null or up_to < 1 then
-        raise exception 'up_to should be at least 1'
-            using errcode = 'invalid_parameter_value', hint = 'It says how many jobs are retried at most.';
-    end if;
-
-    insert into job (
-        model, input, priority, max_attempts, retry_of, client_id, idempotency_key, input_hash
-    )
-    select
-        old.model,
-        old.input,
-        old.priority,
-        old.max_attempts,
-        old.id,
-        old.client_id,
-        'retry_failed:' || old.id,
-        sha256(uuid_send(old.id))
-    from job as old
-    where
-        old.error is not null
-        and old.finished_at >= since
-        and old.model = retry_failed.model
-        and (
-            old.error ->> 'code' = retry_failed.code
-            or (retry_failed.code is null and old.error ->> 'code' <> 'cancelled')
-        )
-        and not exists (
-            select
-            from job as again
-            where
-                coalesce(again.client_id, '') = coalesce(old.client_id, '')
-                and again.idempotency_key = 'retry_failed:' || old.id
-        )
-    order by old.finished_at, old.id
-    limit up_to
-    on conflict (coalesce(client_id, ''), idempotency_key)
-    where idempotency_key is not null
-    do nothing;
-    get diagnostics v_count = row_count;
-    return v_count;
-end
-$$;
-
-comment on function retry_failed is
-    'Submits anew what has failed of a model since a time, with that code or with any but cancelled, the oldest first, up_to so many; gives how many. A second call goes on where the first one stopped: what this function has retried already it passes over (but what was retried by others it does not know). A retry that fails counts as a job of its own.';
-
--- Whatever the search_path of the caller, these see the tables of this schema.
-do $$
-declare
-    v_function regprocedure;
-begin
-    foreach v_function in array array[
-        'enqueue_job(text, jsonb, integer, timestamptz, integer, text)',
-        'cancel_job(uuid)',
-        'retry_job(uuid)',
-        'retry_failed(text, timestamptz, integer, text)'
-    ]::regprocedure[]
-    loop
-        execute format(
-            'alter function %s set search_path = %I, pg_temp', v_function, current_schema()
-        );
-        execute format('revoke execute on function %s from public', v_function);
-        execute format('grant execute on function %s to job_web', v_function);
-    end loop;
-end
-$$;
