@@ -1,0 +1,343 @@
+"""What is measured, each workload by its name: the contenders take turns, run by run."""
+
+import sys
+from collections.abc import Callable, Iterator
+from statistics import quantiles
+
+from benchmarks import (
+    batching,
+    bulk,
+    crowd,
+    drain,
+    growth,
+    latency,
+    lists,
+    queues,
+    raw,
+    signals,
+    statements,
+    steady,
+    submit,
+    system,
+    viewers,
+    views,
+    waits,
+    webs,
+)
+from benchmarks.bench import Bench
+from benchmarks.queues import Queue
+from benchmarks.queues.backlog import Backlog
+from benchmarks.queues.celery import Celery
+from benchmarks.queues.graphile import GraphileWorker
+from benchmarks.queues.history import History
+from benchmarks.queues.jobrunner import (
+    Aged,
+    Batching,
+    Checked,
+    Jobrunner,
+    OneRunner,
+    Prompt,
+    Unlisted,
+)
+from benchmarks.queues.pgqueuer import PgQueuer
+from benchmarks.queues.procrastinate import Procrastinate
+from benchmarks.queues.thin import Thin
+from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
+
+PROCESSES = 2
+# So many that the 99th percentile is not just the slowest one.
+LATENCY_JOBS = 300
+CONNECTIONS = (1, 16, 64)
+REQUESTS = 3000
+# What PostgreSQL has where nobody sets it; the embedded one has more where there is memory.
+SMALL_CACHE = "128MB"
+QUEUES: tuple[type[Queue], ...] = (
+    Jobrunner, OneRunner, PgQueuer, GraphileWorker, Celery, Thin, Procrastinate,
+)  # fmt: skip
+# Whose jobs signal their start.
+PROMPT: tuple[type[Queue], ...] = (
+    Jobrunner, Celery, GraphileWorker, Thin, PgQueuer, Procrastinate,
+)  # fmt: skip
+
+
+def drains(bench: Bench) -> None:
+    """How fast a full queue is emptied by two processes."""
+    contenders = bench.queues(QUEUES)
+    for _ in range(bench.runs):
+        for queue in contenders:
+            value = drain.measure(queue, PROCESSES)
+            name = "drain of no-op jobs, 2 processes"
+            bench.figures.add(name, queue.name, "jobs/s", value, queue.settings)
+        if not raw.missing():
+            settings = "pgbench: claim 100, complete 100, the barest table"
+            bench.figures.add(name, "raw SQL", "jobs/s", raw.measure(bench.url), settings)
+
+
+def indexes(bench: Bench) -> None:
+    """What the indexes of lists cost the drain."""
+    contenders = bench.queues((Jobrunner, Unlisted))
+    for _ in range(bench.runs):
+        for queue in contenders:
+            value = drain.measure(queue, PROCESSES)
+            bench.figures.add("drain, by the indexes that there are", queue.name, "jobs/s", value)
+
+
+def latencies(bench: Bench) -> None:
+    """From commit to start, on an idle worker."""
+    with signals.ear() as ear:
+        contenders = bench.queues(PROMPT)
+        for _ in range(bench.runs):
+            for queue in contenders:
+                queue.forget()
+                with queue.running(1):
+                    queues.rest()
+                    seconds = latency.measure(queue.submit, ear, LATENCY_JOBS)
+                _add_quantiles(bench, "commit to start, idle worker", queue, seconds)
+
+
+def half_busy(bench: Bench) -> None:
+    """From commit to start where one of two workers is on a job that takes long."""
+    ours = bench.queue(OneRunner)
+    assert isinstance(ours, OneRunner)
+    with signals.ear() as ear:
+        for _ in range(bench.runs):
+            ours.forget()
+            with ours.running(PROCESSES, JOBRUNNER_GRACE_SECONDS="0"):
+                ours.occupy()
+                queues.rest()
+                seconds = latency.measure(ours.submit, ear, LATENCY_JOBS)
+            _add_quantiles(bench, "commit to start, one of two workers busy", ours, seconds)
+
+
+def steadies(bench: Bench) -> None:
+    """From POST to the final row, at a fixed rate."""
+    ours = bench.ours()
+    workload = f"POST to final row, {steady.RATE} a second"
+    for _ in range(bench.runs):
+        ours.forget()
+        with webs.Ours(ours.url).running() as port, ours.running(PROCESSES):
+            queues.rest()
+            submit.measure(port, 4, 200)  # a warm-up
+            _add_quantiles(bench, workload, ours, steady.measure(ours, port))
+
+
+def _add_quantiles(bench: Bench, workload: str, queue: Queue, seconds: list[float]) -> None:
+    _add_cuts(bench, workload, queue.name, seconds, queue.settings)
+
+
+def _add_cuts(
+    bench: Bench, workload: str, contender: str, seconds: list[float], settings: str
+) -> None:
+    cuts = quantiles(seconds, n=100)
+    for name, value in (("p50", cuts[49]), ("p99", cuts[98])):
+        bench.figures.add(f"{workload}, {name}", contender, "ms", value * 1000, settings)
+
+
+def submits(bench: Bench) -> None:
+    """`POST /predict` by clients that post again as soon as they are answered."""
+    for web in _webs(bench):
+        with web.running() as port:
+            submit.measure(port, max(CONNECTIONS), REQUESTS)
+    for _ in range(bench.runs):
+        for web in _webs(bench):
+            bench.ours().forget()
+            with web.running() as port:
+                submit.measure(port, 16, REQUESTS // 2)  # a warm-up
+                for clients in CONNECTIONS:
+                    requests = REQUESTS if clients > 1 else REQUESTS // 4
+                    seconds, rate = submit.measure(port, clients, requests)
+                    name = f"POST /predict, {clients} connections"
+                    bench.figures.add(name, web.name, "requests/s", rate, web.settings)
+                    p99 = quantiles(seconds, n=100)[98] * 1000
+                    bench.figures.add(f"{name}, p99", web.name, "ms", p99, web.settings)
+
+
+def batches(bench: Bench) -> None:
+    """`POST /predict/batch`, by one client."""
+    ours, name = bench.ours(), f"POST /predict/batch, {submit.BATCH_ITEMS} items"
+    for _ in range(bench.runs):
+        ours.forget()
+        with webs.Ours(ours.url).running() as port:
+            submit.measure(port, 1, 20, submit.BATCH)  # a warm-up
+            _, rate = submit.measure(port, 1, 200, submit.BATCH)
+        bench.figures.add(name, ours.name, "jobs/s", rate * submit.BATCH_ITEMS)
+
+
+def bulks(bench: Bench) -> None:
+    """Many texts by VADER, from the first POST to the last result."""
+    if queue := bench.queue(bulk.Vader):
+        assert isinstance(queue, bulk.Vader)
+        for _ in range(bench.runs):
+            name = f"{bulk.TEXTS:,} texts of 100 characters by VADER, through the API"
+            bench.figures.add(name, queue.name, "texts/s", bulk.measure(queue), queue.settings)
+
+
+def waitings(bench: Bench) -> None:
+    """From the recording of an outcome to the answer of a `POST /predict?wait=20`."""
+    ours = bench.ours()
+    for _ in range(bench.runs):
+        ours.forget()
+        with webs.Ours(ours.url).running() as port, ours.running(1):
+            queues.rest()
+            seconds = waits.measure(port, LATENCY_JOBS)
+        _add_quantiles(bench, "outcome to answered wait", ours, seconds)
+
+
+def crowds(bench: Bench) -> None:
+    """How one web process answers others while as many clients wait as may."""
+    for _ in range(bench.runs):
+        for workload, contender, unit, value in crowd.measure(bench.ours()):
+            bench.figures.add(workload, contender, unit, value, crowd.SETTINGS)
+
+
+def lookers(bench: Bench) -> None:
+    """What the dashboard loads at first, and what those cost who leave it open."""
+    if needed := viewers.missing():
+        print(f"viewers are left out: they need {needed}", file=sys.stderr)
+        return
+    for _ in range(bench.runs):
+        for workload, contender, unit, value in viewers.measure(bench.ours()):
+            bench.figures.add(f"dashboard: {workload}", contender, unit, value, viewers.SETTINGS)
+
+
+def listings(bench: Bench) -> None:
+    """`GET /jobs` of many jobs, by what is asked for."""
+    history = bench.queue(History)
+    assert isinstance(history, History)
+    workload = f"GET /jobs, {lists.PAGE_JOBS} of {history.jobs:,}"
+    for _ in range(bench.runs):
+        with webs.Ours(history.url).running() as port:
+            for filters in lists.CASES:
+                seconds, bar = lists.measure(port, history, filters), lists.bar_of(filters)
+                _add_cuts(bench, workload, lists.name_of(filters), seconds, bar)
+
+
+def looks(bench: Bench) -> None:
+    """The views and the queries of the runbook, on a bad day."""
+    backlog = bench.queue(Backlog)
+    assert isinstance(backlog, Backlog)
+    workload, bar = f"views beside {backlog.jobs:,} jobs", f"at most {views.BAR_MS} ms"
+    for _ in range(bench.runs):
+        for name, query in views.cases(backlog):
+            seconds, worked = views.measure(backlog, query)
+            _add_cuts(bench, workload, name, seconds, bar)
+            _add_cuts(bench, f"{workload}, processor time", name, worked, bar)
+
+
+def _webs(bench: Bench) -> Iterator[webs.Web]:
+    celery = bench.queue(Celery)
+    for kind in webs.WEBS:
+        if kind.missing() or (kind is webs.FlaskCelery and celery is None):
+            continue
+        database = bench.queue(Procrastinate) if kind is webs.FastApiProcrastinate else bench.ours()
+        if database:
+            broker = celery.broker if isinstance(celery, Celery) else ""
+            yield kind(database.url, broker)
+
+
+def batchings(bench: Bench) -> None:
+    """Batches that are made of what comes: a full queue, many clients, one client, a bad item."""
+    ours, prompt = bench.queue(Batching), bench.queue(Prompt)
+    assert isinstance(ours, Batching)
+    assert isinstance(prompt, Prompt)
+    contenders = [OursBatching(ours), *_peers(bench)]
+    for _ in range(bench.runs):
+        _add_all(bench, batching.drained(ours))
+        _add_all(bench, batching.in_flight(ours))
+        for web in contenders:
+            with web.running() as port:
+                for measure in (batching.lone, batching.loaded, batching.poisoned):
+                    _add_all(bench, measure(web, port))
+        with (at_once := OursBatching(prompt)).running() as port:
+            _add_all(bench, batching.lone(at_once, port))
+
+
+def _peers(bench: Bench) -> Iterator[Batcher]:
+    for kind in PEERS:
+        if missing := kind.missing():
+            print(f"{kind.name} is left out: it needs {missing}", file=sys.stderr)
+        else:
+            yield kind(bench.url)
+
+
+def _add_all(bench: Bench, figures: Iterator[batching.Figure]) -> None:
+    for workload, contender, unit, value, settings in figures:
+        bench.figures.add(workload, contender, unit, value, settings)
+
+
+def ages(bench: Bench) -> None:
+    """Whether finished jobs slow down the others."""
+    ours, aged, add = bench.ours(), bench.queue(Aged), bench.figures.add
+    assert isinstance(aged, Aged)
+    beside = f"drain beside {aged.finished:,} finished rows"
+    for _ in range(bench.runs):
+        empty, old = growth.aged(ours, aged)
+        add(beside, aged.name, "jobs/s", old)
+        add(f"{beside} ÷ drain of an empty table", aged.name, "", old / empty)
+
+
+def growths(bench: Bench) -> None:
+    """Whether this system stays as fast as the work grows."""
+    ours, add = bench.ours(), bench.figures.add
+    for _ in range(bench.runs):
+        for count in (1, 2, 4, 8):
+            add(f"drain, runners: {count}", ours.name, "jobs/s", growth.runners(ours, count))
+        for size in growth.SIZES:
+            value = growth.size(ours, size)
+            add(f"drain, texts of {size:,} characters", ours.name, "jobs/s", value)
+        add("drain while old jobs are deleted", ours.name, "jobs/s", growth.retention(ours))
+        add("memory of a runner with 2 workers", ours.name, "MiB", growth.memory(ours))
+
+
+def pins(bench: Bench) -> None:
+    """Whether it stays as fast while an old transaction keeps dead rows from being removed."""
+    with system.postgres(shared_buffers=SMALL_CACHE) as url:
+        cramped = Jobrunner(url)
+        cramped.install()
+        for _ in range(bench.runs):
+            for queue, settings in ((bench.ours(), ""), (cramped, f"shared_buffers {SMALL_CACHE}")):
+                last, fifth = growth.pinned(queue)
+                name = "pinned horizon: last 10,000 of 200,000 ÷ the first"
+                bench.figures.add(name, settings or queue.name, "", last)
+                name = "pinned horizon: last 40,000 of 200,000 ÷ the first, by parts"
+                bench.figures.add(name, settings or queue.name, "", fifth)
+        cramped.close()
+
+
+def costs(bench: Bench) -> None:
+    """What single statements cost, as they are and as they were."""
+    ours, checked, add = bench.ours(), bench.queue(Checked), bench.figures.add
+    assert isinstance(checked, Checked)
+    for _ in range(bench.runs):
+        for variant in statements.VARIANTS:
+            for name, value in statements.costs(ours, variant).items():
+                add(f"claim and complete 200 at once: {name} a job", variant, "", value)
+        for variant in statements.SINGLES:
+            tables = checked if variant == statements.RULES_AS_CHECKS else ours
+            for name, value in statements.single(tables, variant).items():
+                add(f"one job in a deep queue: {name}", variant, "", value)
+        for notify in ("never", "as it is", "to a sleeper", "always") if raw.pgbench() else ():
+            value = statements.inserts(ours, notify)
+            add("inserts of 16 clients, by when they notify", notify, "inserts/s", value)
+
+
+WORKLOADS: dict[str, Callable[[Bench], None]] = {
+    "drain": drains,
+    "latency": latencies,
+    "half-busy": half_busy,
+    "steady": steadies,
+    "submit": submits,
+    "batch": batches,
+    "bulk": bulks,
+    "wait": waitings,
+    "batching": batchings,
+    "waiters": crowds,
+    "viewers": lookers,
+    "lists": listings,
+    "views": looks,
+    "indexes": indexes,
+    "age": ages,
+    "growth": growths,
+    "pinned": pins,
+    "statements": costs,
+}
