@@ -3,13 +3,10 @@
 A version's schema never changes, so each process reads it once.
 """
 
-import json
 import math
-import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from flask import current_app, request
 from jsonschema_rs import Draft202012Validator, ValidationError
@@ -17,6 +14,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from web import backlog, logs
 from web.database import Database
 from web.json_body import MAX_BYTES
+from web.nesting import Schema, depth_of, has_at_most, has_choices, has_choices_in_depth
 from web.problems import Faults, Invalid
 from web.validation import pointer_to
 
@@ -58,11 +56,7 @@ DETAILS = {
     "pattern": "should match the pattern that is given for it",
 }
 
-REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
-CHOICE = re.compile(r'"(?:anyOf|oneOf)":')
-
 Place = tuple[str | int, ...]
-Schema = dict[str, Any]
 
 
 class Checked(NamedTuple):
@@ -130,63 +124,10 @@ def _compiled(model: str, schema: Schema | None) -> Checked | None:
     try:
         validator = Draft202012Validator(schema, retriever=refuse_address)
         max_depth = MAX_DEPTH_OF_CHOICES if has_choices_in_depth(schema) else MAX_DEPTH
-        return Checked(validator, max_depth, bool(CHOICE.search(json.dumps(schema))))
+        return Checked(validator, max_depth, has_choices(schema))
     except ValueError:
         logs.error("schema_refused", model=model)
         return None
-
-
-def has_choices_in_depth(schema: Schema) -> bool:
-    """Whether a schema has a choice of types that may hold themselves."""
-    texts: dict[str, str] = {}
-    links: dict[str, list[str]] = {}
-    ahead = ["#"]
-    while ahead:
-        if (reference := ahead.pop()) not in texts:
-            texts[reference] = json.dumps(_part(schema, reference), ensure_ascii=False)
-            links[reference] = REFERENCE.findall(texts[reference])
-            ahead += links[reference]
-    chosen = (reference for reference, text in texts.items() if CHOICE.search(text))
-    return any(_leads_back(reference, links) for reference in chosen)
-
-
-def _part(schema: Schema, reference: str) -> Any:
-    """What a reference means; all of it where that can not be told."""
-    if reference == "#":
-        # The definitions only as far as they are referred to.
-        return {name: part for name, part in schema.items() if name != "$defs"}
-    part: Any = schema
-    for name in unquote(reference.removeprefix("#/")).split("/"):
-        try:
-            part = part[name.replace("~1", "/").replace("~0", "~")]
-        except (LookupError, TypeError):
-            return schema
-    return part
-
-
-def _leads_back(start: str, links: dict[str, list[str]]) -> bool:
-    seen, ahead = set[str](), [*links[start]]
-    while ahead:
-        if (reference := ahead.pop()) == start:
-            return True
-        if reference not in seen:
-            seen.add(reference)
-            ahead += links[reference]
-    return False
-
-
-def depth_of(value: object) -> int:
-    """How deeply a value of JSON is nested."""
-    depth, level = 0, [value]
-    while level := [
-        member
-        for container in level
-        if isinstance(container, dict | list)
-        for member in (container.values() if isinstance(container, dict) else container)
-        if isinstance(member, dict | list)
-    ]:
-        depth += 1
-    return depth
 
 
 def require_storable(place: Place, value: object) -> None:
@@ -245,7 +186,7 @@ def _faults(checked: Checked, given: Input) -> Faults:
     """Say what is wrong: all of it, or of a large input the first thing, since all takes long."""
     if checked.validator.is_valid(given.value):
         return []
-    few = has_few_values(given.value)
+    few = has_at_most(given.value, FEW_VALUES)
     errors: Iterable[ValidationError]
     if few and (request.content_length or MAX_BYTES) <= SMALL_BYTES:
         errors = checked.validator.iter_errors(given.value)
@@ -257,17 +198,6 @@ def _faults(checked: Checked, given: Input) -> Faults:
         fault for error in errors for fault in _said(error, (*given.place, *error.instance_path))
     )
     return list(islice(faults, MAX_FAULTS))
-
-
-def has_few_values(value: object) -> bool:
-    """Whether a value of JSON holds FEW_VALUES at most."""
-    count, ahead = 1, [value]
-    while ahead and count <= FEW_VALUES:
-        container = ahead.pop()
-        if isinstance(container, dict | list):
-            count += len(container)
-            ahead += container.values() if isinstance(container, dict) else container
-    return count <= FEW_VALUES
 
 
 def _first_error(validator: Draft202012Validator, value: object) -> list[ValidationError]:
