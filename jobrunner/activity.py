@@ -101,9 +101,8 @@ class Counts:
     rescued: int = 0
     wait_seconds: float = 0.0
     inference_seconds: float = 0.0
-    # Of the model, each with as many jobs as its batch had.
-    calls: float = 0.0
-    # Jobs in the calls that ``batch_sizes`` counts.
+    # Of the model, as ``batch_sizes`` has them by how many jobs each had, and these jobs.
+    calls: int = 0
     batched: int = 0
 
 
@@ -113,8 +112,8 @@ class Activity:
     def __init__(self) -> None:
         self._bounds: Sequence[float] = ()
         self._size_bounds: Sequence[int] = ()
-        # By model and size of their call: jobs that are not counted in ``batch_sizes`` yet. Those
-        # of one call need not end together.
+        # By model and size of their call: jobs whose call is not counted yet, since those of one
+        # call need not end together.
         self._ended: dict[tuple[str, int], int] = {}
         self._counts: dict[str, Counts] = {}
 
@@ -153,9 +152,8 @@ class Activity:
             if (seconds := outcome.seconds) is not None:
                 counts.inferences[bisect_left(self._bounds, seconds)] += 1
                 counts.inference_seconds += seconds
-                size = outcome.batch_size
-                counts.calls += 1 / size
-                self._ended[model, size] = self._ended.get((model, size), 0) + 1
+                call = (model, outcome.batch_size)
+                self._ended[call] = self._ended.get(call, 0) + 1
 
     def add_released(self, model: str, status: str) -> None:
         """Count a start that was handed back, by the status that its job has now."""
@@ -193,6 +191,7 @@ class Activity:
             if calls:
                 counts = self.of(model)
                 counts.batch_sizes[bisect_left(self._size_bounds, size)] += calls
+                counts.calls += calls
                 counts.batched += calls * size
 
 
