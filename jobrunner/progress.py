@@ -65,7 +65,7 @@ class Progress:
     word: str
 
 
-class Board:
+class Reporter:
     """What was said of the jobs of a runner, and what the database knows of it."""
 
     def __init__(self) -> None:

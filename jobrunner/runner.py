@@ -25,7 +25,7 @@ from jobrunner.judge import Judge
 from jobrunner.links import Link, Listener, Note
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
-from jobrunner.progress import Board
+from jobrunner.progress import Reporter
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Waitable
@@ -82,7 +82,7 @@ class Runner:
         self._link = Link(settings.url, f"jobrunner {self.id}")
         self._listener = Listener(settings.listen_url, self.id)
         self._judge = Judge()
-        self._board = Board()
+        self._reporter = Reporter()
         self._times = Timetable()
         self._activity = Activity()
         self._crew = Crew(
@@ -151,7 +151,7 @@ class Runner:
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
             due += [0.0] if self._outbox else []
-            due += self._crew.look_at + self._board.tell_at
+            due += self._crew.look_at + self._reporter.tell_at
             due += [times.cancel] if self._crew.jobs else []
             due += [] if self._listener.listens else [self._listener.retry_at]
         if self._stop_by is not None:
@@ -161,7 +161,7 @@ class Runner:
     def _collect(self, heard: set[int]) -> None:
         ready, trouble = self._crew.ready, self._crew.trouble
         self._outbox.add(self._crew.collect(heard))
-        self._board.note(self._crew.take_progress())
+        self._reporter.note(self._crew.take_progress())
         if (self._crew.ready, self._crew.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
@@ -221,7 +221,7 @@ class Runner:
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
-                self._board.tell(connection, [])
+                self._reporter.tell(connection, [])
                 self._owes_activity = True
                 self._record_activity(connection)
                 log.info("stopped", runner=self.id, completed=self._crew.completed)
@@ -350,9 +350,9 @@ class Runner:
 
     def _tell_progress(self, connection: queue.Connection) -> None:
         """Let the database know how far jobs are; work does not end with that either."""
-        if self._board.due:
+        if self._reporter.due:
             jobs = self._crew.jobs
-            self._try_to(connection, lambda to: self._board.tell(to, jobs), "progress_not_told")
+            self._try_to(connection, lambda to: self._reporter.tell(to, jobs), "progress_not_told")
 
     def _try_to(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str

@@ -14,7 +14,7 @@ from helpers import Jobs, wait_for
 from jobrunner import progress
 from jobrunner.cli import main
 from jobrunner.outcome import Job
-from jobrunner.progress import Board, Progress
+from jobrunner.progress import Progress, Reporter
 from processes import System, system
 
 TESTS = str(Path(__file__).parent)
@@ -29,7 +29,7 @@ def services(runner_url: str, tmp_path: Path) -> Iterator[System]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What time it is for the board."""
+    """What time it is for the reporter."""
     now = [100.0]
     monkeypatch.setattr(progress, "monotonic", lambda: now[0])
     return now
@@ -48,56 +48,56 @@ def told(jobs: Jobs) -> list[Any]:
 
 
 def test_what_is_said_of_a_job_in_hand_is_written_down(jobs: Jobs) -> None:
-    job, board = claimed(jobs), Board()
+    job, reporter = claimed(jobs), Reporter()
 
-    board.note([(job, Progress(0.25, "a quarter")), (job, HALF)])
-    board.tell(jobs.db, [job])
+    reporter.note([(job, Progress(0.25, "a quarter")), (job, HALF)])
+    reporter.tell(jobs.db, [job])
 
     assert told(jobs) == [(job.id, job.attempt, 0.5, "half")]
 
 
 def test_it_is_told_once_a_second_at_most(jobs: Jobs, clock: list[float]) -> None:
-    job, board = claimed(jobs), Board()
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
-    board.note([(job, Progress(0.6, "more"))])
+    job, reporter = claimed(jobs), Reporter()
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
+    reporter.note([(job, Progress(0.6, "more"))])
 
-    assert not board.due
-    assert board.tell_at == [101.0]
+    assert not reporter.due
+    assert reporter.tell_at == [101.0]
     clock[0] = 101.0
-    assert board.due
+    assert reporter.due
 
 
 def test_it_is_forgotten_when_the_job_is_not_in_hand_any_more(
     jobs: Jobs, clock: list[float]
 ) -> None:
-    job, board = claimed(jobs), Board()
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
+    job, reporter = claimed(jobs), Reporter()
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
 
     clock[0] += 1
-    assert board.due
-    board.tell(jobs.db, [])
+    assert reporter.due
+    reporter.tell(jobs.db, [])
 
     assert told(jobs) == []
     clock[0] += 1
-    assert not board.due
+    assert not reporter.due
 
 
 def test_nothing_is_written_for_a_claim_that_does_not_hold(jobs: Jobs) -> None:
-    job, board = claimed(jobs), Board()
+    job, reporter = claimed(jobs), Reporter()
     job.lease_token = str(uuid4())
 
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
 
     assert told(jobs) == []
 
 
 def test_what_was_said_of_a_former_attempt_is_not_shown(client: Any, jobs: Jobs) -> None:
-    job, board = claimed(jobs), Board()
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
+    job, reporter = claimed(jobs), Reporter()
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
     address = f"/jobs/{job.id}"
     assert client.get(address).get_json()["progress"] == {"fraction": 0.5, "word": "half"}
 
@@ -109,9 +109,9 @@ def test_what_was_said_of_a_former_attempt_is_not_shown(client: Any, jobs: Jobs)
 def test_what_was_said_before_the_job_was_started_again_is_not_shown(
     client: Any, jobs: Jobs
 ) -> None:
-    job, board = claimed(jobs), Board()
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
+    job, reporter = claimed(jobs), Reporter()
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
 
     jobs.db.execute("update job_progress set updated_at = updated_at - interval '1 hour'")
 
@@ -119,9 +119,9 @@ def test_what_was_said_before_the_job_was_started_again_is_not_shown(
 
 
 def test_what_a_killed_runner_left_behind_is_deleted_after_a_day(jobs: Jobs) -> None:
-    job, board = claimed(jobs), Board()
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
+    job, reporter = claimed(jobs), Reporter()
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
     progress.delete_old(jobs.db)
     assert len(told(jobs)) == 1
 
@@ -132,11 +132,11 @@ def test_what_a_killed_runner_left_behind_is_deleted_after_a_day(jobs: Jobs) -> 
 
 
 def test_progress_changes_the_etag(client: Any, jobs: Jobs) -> None:
-    job, board = claimed(jobs), Board()
+    job, reporter = claimed(jobs), Reporter()
     before = client.get(f"/jobs/{job.id}").headers["ETag"]
 
-    board.note([(job, HALF)])
-    board.tell(jobs.db, [job])
+    reporter.note([(job, HALF)])
+    reporter.tell(jobs.db, [job])
 
     assert client.get(f"/jobs/{job.id}").headers["ETag"] != before
 
