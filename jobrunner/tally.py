@@ -30,8 +30,8 @@ class Tally:
         self.completed += 1
         if outcome.seconds is None:
             return
-        self.inference_seconds = _average(self.inference_seconds, outcome.seconds)
-        self.batch_size = _average(self.batch_size, outcome.batch_size)
+        self.inference_seconds = average(self.inference_seconds, outcome.seconds)
+        self.batch_size = average(self.batch_size, outcome.batch_size)
 
     def measure(self) -> None:
         """Bring the rate up to date."""
@@ -43,5 +43,6 @@ class Tally:
         self._counted, self._counted_at = total, now
 
 
-def _average(former: float | None, newest: float) -> float:
+def average(former: float | None, newest: float) -> float:
+    """Bring a moving average up to date; the first value is the average."""
     return newest if former is None else former + FRESH_SHARE * (newest - former)

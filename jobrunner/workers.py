@@ -22,10 +22,11 @@ from typing import Protocol
 from jobrunner import frames, log
 from jobrunner.errors import FrameError, ModelLoadError
 from jobrunner.frames import Message
-from jobrunner.jitter import jittered
 from jobrunner.outcome import Failure, Job, Outcome, clean
+from jobrunner.pace import Pace
 from jobrunner.polling import readable
 from jobrunner.progress import Progress
+from jobrunner.restarts import Restarts
 from jobrunner.worker_handle import (
     SETUP_SECONDS,
     TEARDOWN_SECONDS,
@@ -36,18 +37,8 @@ from jobrunner.worker_handle import (
     read_card,
 )
 
-MAX_RESTART_SECONDS = 60.0
-
-# So much work a worker has ahead: more than the runner is ever away to talk to the database.
-AHEAD_SECONDS = 0.05
-MAX_AHEAD = 200
 # On a job for so long, a worker is not at short ones any more.
 SLOW_SECONDS = 1.0
-# How much of the moving average of a job's time the newest job makes up.
-FRESH_SHARE = 0.1
-# While a batch takes no longer, the next one is there before it is done: to claim and to write
-# takes a few milliseconds, in which the worker would have nothing to do.
-SLOW_BATCH_SECONDS = 0.2
 # What is registered of a model, and so stays as it is for all the life of a runner: its code may
 # have been changed since.
 FIXED = "version", "input_schema", "output_schema"
@@ -73,8 +64,6 @@ class Workers:
         self.spec = spec
         self.count = count
         self.lost = 0
-        # Why there are too few of them just now; None where nothing is wrong.
-        self.trouble: str | None = None
         self._limits = limits
         self._first_slot = first_slot
         self._workers: list[Worker] = []
@@ -86,14 +75,18 @@ class Workers:
         self._waiting: deque[Job] = deque()
         # Of jobs that no worker could be given.
         self._refused: list[Outcome] = []
-        self._job_seconds: float | None = None
-        self._setup_failures = 0
-        self._restart_at = 0.0
+        self._pace = Pace()
+        self._restarts = Restarts(spec.name)
 
     @property
     def ready(self) -> int:
         """How many have loaded the model."""
         return sum(worker.ready for worker in self._workers)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there are too few of them just now; None where nothing is wrong."""
+        return self._restarts.trouble
 
     @property
     def hold_until(self) -> float:
@@ -115,7 +108,7 @@ class Workers:
         """Seconds until one of them should be done, or may be started."""
         times = [worker.deadline for worker in self._workers if worker.deadline is not None]
         if len(self._workers) < self.count:
-            times.append(self._restart_at)
+            times.append(self._restarts.at)
         if self.hold_until + LATE_SECONDS > monotonic():
             times.append(self.hold_until + LATE_SECONDS)
         return min(times, default=inf) - monotonic()
@@ -160,11 +153,11 @@ class Workers:
     @property
     def fill_at(self) -> float:
         """When the next batch should be filled up, by the monotonic clock, if that is to come."""
-        if not self._has_one_batch_ahead or self._job_seconds is None:
+        if not self._has_one_batch_ahead or self._pace.job_seconds is None:
             return inf
         lead, now = FILL_SECONDS, monotonic()
         ends = (
-            now - worker.seconds + self._job_seconds * len(worker.current) - lead
+            now - worker.seconds + self._pace.job_seconds * len(worker.current) - lead
             for worker in self._workers
             if worker.jobs
         )
@@ -173,12 +166,12 @@ class Workers:
     def tend(self) -> None:
         """Start those that are missing, unless that has just failed; deal what waits."""
         self._retire()
-        while len(self._workers) < self.count and monotonic() >= self._restart_at:
+        while len(self._workers) < self.count and self._restarts.due:
             try:
                 self._workers.append(Worker(self.spec, self._limits, self._free_slot()))
             except OSError as error:
                 # No process or no memory left, say: the machine may recover.
-                self._put_off(f"no worker can be started: {error.strerror}")
+                self._restarts.put_off(f"no worker can be started: {error.strerror}")
         self._deal(LATE_SECONDS)
 
     def give(self, jobs: Sequence[Job], hold_until: float = 0.0) -> None:
@@ -242,7 +235,7 @@ class Workers:
         are missing that can't be started now.
         """
         wanted = sum(self._depth(worker) for worker in self._workers)
-        if monotonic() >= self._restart_at:
+        if self._restarts.due:
             wanted += (self.count - len(self._workers)) * (self.batch_size + self._usual_ahead())
         over = self._in_hand - wanted
         if over <= 0:
@@ -310,14 +303,7 @@ class Workers:
         return min(depth, max(left, self.batch_size)) if left > 0 else 0
 
     def _usual_ahead(self) -> int:
-        """How many jobs a worker should have after those that it is on."""
-        if self._job_seconds is None:
-            return 0
-        batch_seconds = max(self._job_seconds, 1e-6) * self.batch_size
-        batches = min(max(1, MAX_AHEAD // self.batch_size), int(AHEAD_SECONDS / batch_seconds))
-        if self.batch_size > 1 and batch_seconds < SLOW_BATCH_SECONDS:
-            batches = max(1, batches)
-        return self.batch_size * batches
+        return self._pace.ahead(self.batch_size)
 
     @property
     def _has_one_batch_ahead(self) -> bool:
@@ -417,7 +403,7 @@ class Workers:
                 outcome = worker.take_outcome(message)
                 if outcome is not None:
                     outcomes.append(outcome)
-                    self._note_pace(outcome)
+                    self._pace.note(outcome)
             else:
                 self._take_word(worker, frames.parse(message))
 
@@ -431,12 +417,6 @@ class Workers:
         except FrameError:
             worker.trusted = False
 
-    def _note_pace(self, outcome: Outcome) -> None:
-        if outcome.seconds is not None:
-            seconds = outcome.seconds / outcome.batch_size
-            former = seconds if self._job_seconds is None else self._job_seconds
-            self._job_seconds = former + FRESH_SHARE * (seconds - former)
-
     def _take_word(self, worker: Worker, message: Message) -> None:
         """Take what a worker says of itself."""
         for fault in ("setup_error", "unwell"):
@@ -449,7 +429,7 @@ class Workers:
             raise FrameError("the model is not what it was when this runner started: start another")
         worker.welcome(card)
         self.card = card
-        self._setup_failures, self.trouble = 0, None
+        self._restarts.succeeded()
         log.info("worker_ready", model=self.spec.name, pid=worker.pid, version=card["version"])
 
     def _overrun(self, worker: Worker) -> Failure:
@@ -497,12 +477,4 @@ class Workers:
     def _setup_failed(self, reason: str) -> None:
         if self.card is None:
             raise ModelLoadError(f"the model {self.spec.name} could not be loaded: {reason}")
-        self._put_off(reason)
-
-    def _put_off(self, reason: str) -> None:
-        """Start no worker for a pause that grows with each failure."""
-        self._setup_failures += 1
-        pause = jittered(min(MAX_RESTART_SECONDS, 2.0**self._setup_failures))
-        self._restart_at = monotonic() + pause
-        self.trouble = reason
-        log.warning("setup_failed", model=self.spec.name, reason=reason, retry_in=pause)
+        self._restarts.put_off(reason)

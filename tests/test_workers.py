@@ -515,7 +515,7 @@ def test_jobs_are_given_back_while_no_worker_can_be_started(
 ) -> None:
     monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
     workers = start("SetsUpOnce")
-    workers._job_seconds = 0.001
+    workers._pace.job_seconds = 0.001
     first, *ahead = (a_job("die") for _ in range(5))
     workers.give([first, *ahead])
 
