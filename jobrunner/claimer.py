@@ -43,6 +43,8 @@ LEAST_PAUSE_SECONDS = 1.0
 NO_BURDEN_SECONDS = 0.005
 # A look ahead that finds less than this of what there is room for has found few.
 FEW_SHARE = 0.25
+# What it takes to be woken up and to claim, when a batch that has waited is filled up.
+FILL_UP_SECONDS = 0.002
 # How long the transaction of a submit may take without its job being passed over at first.
 COMMIT_SECONDS = 60.0
 
@@ -252,7 +254,7 @@ class Claimer:
         card, lead = self._workers.card, self.clock_lead
         if not card or not card["max_wait_ms"] or lead is None or not jobs:
             return 0.0
-        seconds = card["max_wait_ms"] / 1000
+        seconds = max(0.0, card["max_wait_ms"] / 1000 - FILL_UP_SECONDS)
         # Not longer, whatever the database's clock does.
         return min(min(job.run_at for job in jobs) - lead, monotonic()) + seconds
 
