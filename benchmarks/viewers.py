@@ -30,7 +30,18 @@ STREAM = submit.get("/overview/events")
 FIRST_EVENTS = ("overview", "jobs", "history")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 PLOTS = "document.querySelector('#plots svg[aria-label], #no-plots:not([hidden])')"
-DRAWN = f"() => {PLOTS} && document.querySelector('#jobs tbody tr')"
+ROWS = "document.querySelector('#jobs tbody tr')"
+# Told by the page itself, since what drives the browser needs a while to ask: when the frame
+# that shows the plots and the jobs was painted.
+CLOCK = f"""
+    new MutationObserver((_, observer) => {{
+        if (!{PLOTS} || !{ROWS}) return;
+        observer.disconnect();
+        requestAnimationFrame(() => setTimeout(() => {{ window.drawnAt = performance.now(); }}));
+    }}).observe(document, {{ subtree: true, childList: true, attributes: true }});
+"""
+DRAWN = "() => window.drawnAt"
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 SUBMIT = """
     insert into job (model, input)
     values ('sentiment', '{"text": "It takes a moment.", "seconds": 0.02}')
@@ -115,7 +126,7 @@ def _get(connection: HTTPConnection, path: str) -> bytes:
 
 
 def _in_browser(port: int) -> Iterator[Figure]:
-    """How long until a browser that has nothing of it has drawn the plots and the jobs."""
+    """How long until a browser that has nothing of it has painted something, and all of it."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -124,16 +135,18 @@ def _in_browser(port: int) -> Iterator[Figure]:
         return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        taken = []
+        painted, drawn = [], []
         for _ in range(VIEWS + 1):
             page = browser.new_context().new_page()
+            page.add_init_script(CLOCK)
             page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
-            page.wait_for_function(DRAWN, polling="raf")
-            taken.append(float(page.evaluate("performance.now()")))
+            drawn.append(float(page.wait_for_function(DRAWN).json_value()))
+            painted.append(float(page.evaluate(FIRST_PAINT)))
             page.context.close()
         browser.close()
     # The first one warms up the browser.
-    yield "first view", "Chromium, until it is drawn", "ms", median(taken[1:])
+    yield "first view", "Chromium, first paint", "ms", median(painted[1:])
+    yield "first view", "Chromium, until all is drawn", "ms", median(drawn[1:])
 
 
 @contextmanager
