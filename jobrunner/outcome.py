@@ -71,7 +71,7 @@ class Outcome:
     seconds: float | None
     result: str | None = None
     failure: Failure | None = None
-    # How many jobs that call had.
+    # How many jobs that call had, where the seconds are known.
     batch_size: int = 1
     # Of the model, where it is known.
     version: str | None = None
@@ -151,18 +151,19 @@ def judge(job: Job, reply: bytes, max_result_bytes: int, output: Output | None =
     line, _, result = reply.partition(b"\n")
     try:
         head = HEAD.validate_json(line)
-        seconds, batch_size = head["seconds"], head.get("batch", 1)
-        if error := head.get("error"):
-            failure = Failure(error["code"], error["message"], error["retryable"])
-            return Outcome(job, seconds, failure=failure, batch_size=batch_size)
-        text = _accepted(job, result, max_result_bytes, output)
-        return Outcome(job, seconds, result=text, batch_size=batch_size)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
-        return Outcome(job, None, failure=invalid_output(f"{place}: {fault['msg']}"))
+        return Outcome(job, None, failure=_misfit(error))
+    outcome = Outcome(job, head["seconds"], batch_size=head.get("batch", 1))
+    if fault := head.get("error"):
+        outcome.failure = Failure(fault["code"], fault["message"], fault["retryable"])
+        return outcome
+    try:
+        outcome.result = _accepted(job, result, max_result_bytes, output)
+    except ValidationError as error:
+        outcome.failure = _misfit(error)
     except (ValueError, RecursionError) as error:
-        return Outcome(job, None, failure=invalid_output(f"the result can not be kept: {error}"))
+        outcome.failure = invalid_output(f"the result can not be kept: {error}")
+    return outcome
 
 
 def cancelled(job: Job) -> Outcome:
@@ -174,6 +175,13 @@ def cancelled(job: Job) -> Outcome:
 def invalid_output(message: str) -> Failure:
     """The failure of an attempt whose result can't be stored."""
     return Failure("invalid_output", message)
+
+
+def _misfit(error: ValidationError) -> Failure:
+    """Name the first place that is not as it should be, never the value there."""
+    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE] or "result"
+    return invalid_output(f"{place}: {fault['msg']}")
 
 
 def _accepted(job: Job, result: bytes, max_result_bytes: int, output: Output | None) -> str:

@@ -134,6 +134,8 @@ FAIL = """
         finished_at = case when not held.again then clock_timestamp() end,
         error = case when not held.again then held.error end,
         model_version = %(version)s,
+        batch_size = (%(batch_sizes)s::smallint[])[width_bucket(job.id, %(ids)s::uuid[])],
+        inference_seconds = (%(seconds)s::real[])[width_bucket(job.id, %(ids)s::uuid[])],
         errors = job.errors || (
             held.error || jsonb_build_object(
                 'attempt', job.attempt,
@@ -355,11 +357,8 @@ def complete(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, s
     :raises psycopg.DataError: when one of the results is nothing that jsonb can keep.
     """
     outcomes = sorted(outcomes, key=BY_JOB_ID)
-    parameters: dict[str, str | None] = {**_claims([outcome.job for outcome in outcomes])}
-    parameters["results"] = _json_array(outcome.result or "" for outcome in outcomes)
-    parameters["version"] = next((outcome.version for outcome in outcomes), None)
-    parameters["batch_sizes"] = _array([str(outcome.batch_size) for outcome in outcomes])
-    parameters["seconds"] = _array([_real(outcome.seconds) for outcome in outcomes])
+    results = _json_array(outcome.result or "" for outcome in outcomes)
+    parameters = _answers(outcomes) | {"results": results}
     return dict(_complete.rows(connection, parameters))
 
 
@@ -369,10 +368,9 @@ def fail(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, str]:
     Return the new status of the jobs whose claim still held.
     """
     outcomes = sorted(outcomes, key=BY_JOB_ID)
-    parameters: dict[str, str | None] = {**_claims([outcome.job for outcome in outcomes])}
     failures = (outcome.failure for outcome in outcomes if outcome.failure)
-    parameters["errors"] = _json_array(failure.to_json() for failure in failures)
-    parameters["version"] = next((outcome.version for outcome in outcomes), None)
+    errors = _json_array(failure.to_json() for failure in failures)
+    parameters = _answers(outcomes) | {"errors": errors}
     return dict(connection.execute(FAIL, parameters).fetchall())
 
 
@@ -436,12 +434,26 @@ def _claims(jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
+def _answers(outcomes: Sequence[Outcome]) -> dict[str, str | None]:
+    """What is told of the calls of the model, whether they gave results or failures.
+
+    The size of a call is told where its time is: else there was no answer.
+    """
+    sizes = (None if each.seconds is None else each.batch_size for each in outcomes)
+    return {
+        **_claims([outcome.job for outcome in outcomes]),
+        "version": next((outcome.version for outcome in outcomes), None),
+        "batch_sizes": _array([_or_null(size) for size in sizes]),
+        "seconds": _array([_or_null(outcome.seconds) for outcome in outcomes]),
+    }
+
+
 def _array(texts: Iterable[str]) -> str:
     """Write an array of what needs no quotes: UUIDs, numbers."""
     return "{" + ",".join(texts) + "}"
 
 
-def _real(number: float | None) -> str:
+def _or_null(number: float | None) -> str:
     return "null" if number is None else f"{number:.6g}"
 
 

@@ -140,6 +140,17 @@ def test_a_failure_that_is_not_retryable_is_final_at_once(
     assert jobs.status(job.id) == "failed"
 
 
+def test_of_a_call_that_came_to_no_answer_nothing_is_told(
+    runner: BoundedConnection, jobs: Jobs
+) -> None:
+    job = claim_one(runner, jobs, max_attempts=1)
+
+    queue.fail(runner, [Outcome(job, None, failure=Failure("timeout", "it took too long"))])
+
+    row = jobs.get(job.id)
+    assert (row["status"], row["batch_size"], row["inference_seconds"]) == ("failed", None, None)
+
+
 def test_a_release_does_not_count_the_attempt(runner: BoundedConnection, jobs: Jobs) -> None:
     job = claim_one(runner, jobs, attempt=1)
 
@@ -211,7 +222,10 @@ def test_in_whatever_order_they_end_each_job_has_what_is_its_own(
             for place, job in enumerate(done)
         ],
     )
-    broken = [bad(job, Failure("model_error", job.id)) for job in failed]
+    broken = [
+        Outcome(job, place + 0.5, failure=Failure("model_error", job.id), batch_size=place + 3)
+        for place, job in enumerate(failed)
+    ]
 
     assert completed == {job.id: "completed" for job in done}
     assert queue.fail(runner, broken) == {job.id: "failed" for job in failed}
@@ -220,8 +234,10 @@ def test_in_whatever_order_they_end_each_job_has_what_is_its_own(
         row = jobs.get(job.id)
         said = (row["result"], row["batch_size"], row["inference_seconds"])
         assert said == (POSITIVE | {"place": place}, place + 1, place + 1.0)
-    for job in failed:
-        assert jobs.get(job.id)["error"]["message"] == job.id
+    for place, job in enumerate(failed):
+        row = jobs.get(job.id)
+        said = (row["error"]["message"], row["batch_size"], row["inference_seconds"])
+        assert said == (job.id, place + 3, place + 0.5)
 
 
 @pytest.mark.parametrize(
