@@ -198,12 +198,12 @@ class Awaited:
         return item
 
 
-class Endless(BaseModel):
+class Unlimited(BaseModel):
     at_most: float = math.inf
 
 
-class TakesTheEndless:
-    def predict(self, item: Endless) -> Any:
+class TakesTheUnlimited:
+    def predict(self, item: Unlimited) -> Any:
         return {}
 
 

@@ -346,7 +346,7 @@ def test_one_of_several_types_may_be_taken(begin: Begin) -> None:
         ("Half", "max_batch_size should be a whole number"),
         ("Quarters", "max_batch_size should be a whole number"),
         ("Awaited", "predict is async"),
-        ("TakesTheEndless", "the input has a default or limit of NaN or infinity"),
+        ("TakesTheUnlimited", "the input has a default or limit of NaN or infinity"),
         ("Unreadable", "the type hints of predict can not be read"),
         ("TakesAText", "the input should be an object"),
         ("TooMany", "a max_batch_size over 1 needs a method predict_batch"),
