@@ -369,6 +369,13 @@ def test_an_input_that_the_model_does_not_take_is_found_before(
     assert jobs.count() == 0
 
 
+def test_an_odd_schema_checks_nothing(submit: Callable[..., Result], jobs: Jobs) -> None:
+    register_areas(jobs)
+    jobs.db.execute("update model_version set input_schema = '{\"type\": 7}'")
+
+    assert submit(write("in.ndjson", '{"input": {}}'), "--model", "areas").exit_code == 0
+
+
 def test_a_csv_of_a_model_that_takes_no_text_says_what_to_write(
     submit: Callable[..., Result], jobs: Jobs
 ) -> None:
