@@ -7,10 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from math import inf
 from operator import or_
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -63,6 +63,10 @@ class Served:
         call = self._predict_batch or self._predict
         if not callable(call):
             raise ModelLoadError(f"{type(model).__name__} has no method predict")
+        if iscoroutinefunction(call):
+            raise ModelLoadError(
+                f"{call.__name__} is async, which nobody awaits: write a plain def"
+            )
         self._tells = "progress" in signature(call).parameters
         self.timeout_seconds = _number(model, "timeout_seconds", TIMEOUT_SECONDS, inf, "seconds")
         self.max_batch_size = self._batch_size()
@@ -144,12 +148,12 @@ class Served:
             raise InvalidOutput(_said(error)) from None
 
     def _batch_size(self) -> int:
-        size = int(_number(self._model, "max_batch_size", 1, MAX_BATCH_SIZE))
-        if size < 1:
+        size = _number(self._model, "max_batch_size", 1, MAX_BATCH_SIZE)
+        if not size.is_integer():
             raise ModelLoadError("max_batch_size should be a whole number")
         if size > 1 and self._predict_batch is None:
             raise ModelLoadError("a max_batch_size over 1 needs a method predict_batch")
-        return size
+        return int(size)
 
     def _version(self) -> str:
         """What it is called, or, where it has no name, a mark of what it takes and gives."""
@@ -180,7 +184,8 @@ def _number(model: Any, name: str, default: float, most: float, unit: str = "") 
 def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | None, ...]:
     """Read the types of an item and of a result from the hints of a method."""
     try:
-        hints = get_type_hints(call)
+        # With what stands beside a type in Annotated: limits are part of the promise.
+        hints = get_type_hints(call, include_extras=True)
     except Exception as error:
         raise ModelLoadError(
             f"the type hints of {call.__name__} can not be read: {error}"
@@ -194,7 +199,7 @@ def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | Non
 
 def _element(hint: Any) -> Any:
     """The type of the elements of a list; the exceptions among them are errors."""
-    arguments = get_args(hint)
+    arguments = get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
     if not arguments:
         return None
     members = get_args(arguments[0])
@@ -207,7 +212,7 @@ def _is_exception(hint: Any) -> bool:
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
-    if hint is None or hint in UNTYPED or get_origin(hint) is dict:
+    if _says_nothing(hint):
         return None
     try:
         return TypeAdapter(hint)
@@ -215,6 +220,13 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
         if error.code == "typed-dict-version":
             raise ModelLoadError(OTHER_TYPED_DICT) from error
         raise ModelLoadError(f"{hint} is no type that JSON can be read into") from error
+
+
+def _says_nothing(hint: Any) -> bool:
+    """Whether anything will do; of a dict, where it does not say what its values are."""
+    if get_origin(hint) is dict:
+        return all(value in UNTYPED for value in get_args(hint)[1:])
+    return hint is None or hint in UNTYPED
 
 
 def _schema(adapter: TypeAdapter[Any] | None, what: str) -> Json | None:
@@ -229,7 +241,12 @@ def _schema(adapter: TypeAdapter[Any] | None, what: str) -> Json | None:
         ) from error
     if what == "input" and not _is_of_objects(schema):
         raise ModelLoadError("the input should be an object: a pydantic model, say, or a dataclass")
-    if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
+    try:
+        size = len(json.dumps(schema, allow_nan=False))
+    except ValueError:
+        said = f"the {what} has a default or limit of NaN or infinity, which JSON can not say"
+        raise ModelLoadError(said) from None
+    if size > MAX_SCHEMA_BYTES:
         raise ModelLoadError(f"the schema of the {what} is larger than {MAX_SCHEMA_BYTES} bytes")
     return schema
 

@@ -378,7 +378,9 @@ class Workers:
     # Workers
 
     def _free_slot(self) -> int:
-        taken = {worker.slot for worker in (*self._workers, *self._leaving)}
+        # Who leaves passes its GPU on at once: its successor is still reading the model's file
+        # when that one is gone.
+        taken = {worker.slot for worker in self._workers}
         return next(slot for slot in count(self._first_slot) if slot not in taken)
 
     def _retire(self) -> None:

@@ -1,5 +1,6 @@
 """Models that take several items at once; what they answer says with how many others."""
 
+import math
 import os
 import typing
 from dataclasses import dataclass
@@ -104,6 +105,22 @@ class Aliased:
         return Renamed(fullName=item.text)
 
 
+class Limited:
+    """Says beside its types what their limits are."""
+
+    def predict_batch(
+        self, items: list[Annotated[Review, "a review"]]
+    ) -> list[Annotated[float, Field(ge=0, le=1)]]:
+        return [len(item.text) for item in items]
+
+
+class Counted:
+    """Gives one number for each word, where it does as it says."""
+
+    def predict(self, item: dict[str, str]) -> dict[str, float]:
+        return {word: 1 if word != "many" else "many" for word in item["text"].split()}  # type: ignore[misc]
+
+
 class Unreadable:
     """Its hint names a type that is not there."""
 
@@ -169,6 +186,27 @@ class GivesTypingsDict:
         return [item]
 
 
+class Quarters:
+    max_batch_size = 2.5
+
+    def predict_batch(self, items: list[Any]) -> list[Any]:
+        return items
+
+
+class Awaited:
+    async def predict(self, item: Any) -> Any:
+        return item
+
+
+class Unlimited(BaseModel):
+    at_most: float = math.inf
+
+
+class TakesTheUnlimited:
+    def predict(self, item: Unlimited) -> Any:
+        return {}
+
+
 class TooMany:
     max_batch_size = 2
 
@@ -226,6 +264,18 @@ class Environment:
             return {"size": len(bytearray(int(item["text"])))}
         names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
         return {"pid": os.getpid()} | {name: os.environ.get(name) for name in names}
+
+
+class TidyEnvironment(Environment):
+    """Cleans up until the file is there that was asked of it last."""
+
+    def predict(self, item: dict[str, Any]) -> Any:
+        self.until = Path(item["text"])
+        return super().predict({"text": ""})
+
+    def teardown(self) -> None:
+        while not self.until.exists():
+            Event().wait(0.01)
 
 
 class Telling:

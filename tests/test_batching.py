@@ -271,7 +271,7 @@ def test_an_item_is_of_the_type_of_the_hint(begin: Begin) -> None:
     assert outcome.result == '{"verdict": "good, 3", "score": 0.6}'
 
 
-def test_an_input_that_is_not_of_the_type_fails_for_good(begin: Begin) -> None:
+def test_an_input_that_is_not_of_the_type_fails_and_may_be_tried_again(begin: Begin) -> None:
     [outcome] = run(begin("Typed"), "x")
 
     assert code(outcome) == "invalid_input"
@@ -293,6 +293,29 @@ def test_a_result_that_is_not_of_the_type_is_not_kept(begin: Begin) -> None:
     assert code(outcome) == "invalid_output"
     assert outcome.failure
     assert outcome.failure.message == "score: Field required"
+
+
+def test_limits_that_stand_beside_a_type_are_kept(begin: Begin) -> None:
+    workers = begin("Limited")
+
+    outcomes = run(workers, "too long")
+
+    assert [code(outcome) for outcome in outcomes] == ["invalid_output"]
+    assert workers.card
+    assert workers.card["output_schema"] == {"type": "number", "minimum": 0, "maximum": 1}
+
+
+def test_a_dict_says_what_its_values_are(begin: Begin) -> None:
+    workers = begin("Counted")
+
+    good, bad = run(workers, "one two", "not many")
+
+    assert (code(good), code(bad)) == (None, "invalid_output")
+    assert workers.card
+    assert workers.card["input_schema"] == {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+    }
 
 
 def test_whatever_a_type_raises_fails_the_job_alone(begin: Begin) -> None:
@@ -321,6 +344,9 @@ def test_one_of_several_types_may_be_taken(begin: Begin) -> None:
     ("model", "reason"),
     [
         ("Half", "max_batch_size should be a whole number"),
+        ("Quarters", "max_batch_size should be a whole number"),
+        ("Awaited", "predict is async"),
+        ("TakesTheUnlimited", "the input has a default or limit of NaN or infinity"),
         ("Unreadable", "the type hints of predict can not be read"),
         ("TakesAText", "the input should be an object"),
         ("TooMany", "a max_batch_size over 1 needs a method predict_batch"),

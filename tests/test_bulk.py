@@ -13,11 +13,13 @@ from click.testing import CliRunner, Result
 
 from crews import Crew
 from helpers import Jobs, only_line
+from jobrunner import heartbeat
 from jobrunner.bulk import collector, feed, submission
 from jobrunner.bulk.batch import Batch, Item
 from jobrunner.bulk.patience import PatientConnection
 from jobrunner.cli import main
 from jobrunner.errors import InputError
+from jobrunner.worker_handle import ModelCard
 
 BATCH = """
     select batch_position, model, input, priority, max_attempts
@@ -25,6 +27,15 @@ BATCH = """
     order by batch_position
 """
 FOLDER = Path()
+AREAS = {
+    "type": "object",
+    "properties": {
+        "area": {"type": "number"},
+        "rooms": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+    },
+    "required": ["area"],
+}
+GOOD_AREA = '{"input": {"area": 80, "rooms": [3], "text": "a flat"}}'
 
 
 @pytest.fixture
@@ -54,6 +65,15 @@ def write(name: str, *lines: str) -> str:
 
 def texts(count: int, *, name: str = "in.ndjson") -> str:
     return write(name, *[json.dumps({"id": n, "text": f"text {n}"}) for n in range(count)])
+
+
+def register_areas(jobs: Jobs) -> None:
+    """Let there be a model that says what it takes."""
+    card: ModelCard = {
+        "ready": True, "version": "1", "timeout_seconds": 60.0, "max_batch_size": 1,
+        "max_wait_ms": 0.0, "input_schema": AREAS, "output_schema": None, "has_teardown": False,
+    }  # fmt: skip
+    heartbeat.register_model(jobs.db, "areas", card)
 
 
 def objects(text: str) -> list[Any]:
@@ -324,6 +344,60 @@ def test_an_input_that_the_database_can_not_hold_is_found_before(
     error = only_line(submit(write("in.ndjson", line), "--model", "mine"))
 
     assert error == f"in.ndjson, line 1: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"input": {"rooms": 3}}', "input/area is required"),
+        (
+            '{"input": {"area": 80, "rooms": [3, 0]}}',
+            "input/rooms/1 breaks the rule minimum of the model's schema",
+        ),
+        ('{"text": "80"}', "input/area is required"),
+        ('{"area": 80}', "input or text is required"),
+    ],
+)
+def test_an_input_that_the_model_does_not_take_is_found_before(
+    line: str, fault: str, submit: Callable[..., Result], jobs: Jobs
+) -> None:
+    register_areas(jobs)
+
+    error = only_line(submit(write("in.ndjson", GOOD_AREA, line), "--model", "areas"))
+
+    assert error == f"in.ndjson, line 2: {fault}"
+    assert jobs.count() == 0
+
+
+def test_an_odd_schema_checks_nothing(submit: Callable[..., Result], jobs: Jobs) -> None:
+    register_areas(jobs)
+    jobs.db.execute("update model_version set input_schema = '{\"type\": 7}'")
+
+    assert submit(write("in.ndjson", '{"input": {}}'), "--model", "areas").exit_code == 0
+
+
+def test_a_csv_of_a_model_that_takes_no_text_says_what_to_write(
+    submit: Callable[..., Result], jobs: Jobs
+) -> None:
+    register_areas(jobs)
+
+    error = only_line(submit(write("in.csv", "area,rooms", "80,3"), "--model", "areas"))
+
+    assert error.endswith("see --text-column, or write other inputs as NDJSON")
+
+
+@pytest.mark.usefixtures("crew")
+def test_inputs_that_the_model_does_not_take_can_be_skipped(
+    submit: Callable[..., Result], jobs: Jobs
+) -> None:
+    register_areas(jobs)
+    source = write("in.ndjson", GOOD_AREA, '{"input": {}}', GOOD_AREA)
+
+    submit(source, "--model", "areas", "--output", "out.ndjson", "--skip-invalid")
+
+    rows = objects(Path("out.ndjson").read_text())
+    assert [row["status"] for row in rows] == ["completed", "failed", "completed"]
+    assert rows[1]["error"]["message"] == "line 2: input/area is required"
 
 
 def test_rows_that_are_not_valid_can_be_skipped(

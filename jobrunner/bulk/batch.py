@@ -60,6 +60,12 @@ OUTCOMES = """
     limit %(limit)s
 """
 
+SCHEMA = """
+    select input_schema
+    from serving_version
+    where model = %(model)s
+"""
+
 SERVED = """
     select exists (
         select
@@ -116,6 +122,11 @@ class Batch:
         """Read how the jobs stand from a position on, in their order."""
         rows = self._read(OUTCOMES, first=first, end=end, limit=limit)
         return [Outcome._make(row) for row in rows]
+
+    def input_schema(self) -> dict[str, Any] | None:
+        """Read what the model takes, as the web checks it; None where it does not say."""
+        rows = self._read(SCHEMA)
+        return rows[0][0] if rows else None
 
     def is_served(self) -> bool:
         """Tell whether there is a live runner for the model."""

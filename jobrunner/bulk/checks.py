@@ -1,6 +1,12 @@
 """What ``POST /predict`` would refuse."""
 
+import json
+from contextlib import suppress
 from typing import Any
+
+from jsonschema_rs import Draft202012Validator, ValidationError
+
+from jobrunner.outcome import refuse_address
 
 # The same as in web/schemas.py.
 TEXT_CHARACTERS = 10_000
@@ -10,6 +16,36 @@ MAX_DEPTH = 100
 
 class Fault(Exception):
     """Says what is wrong with a row, in words that fit after its place."""
+
+
+class Schema:
+    """What the version that serves a model takes; without one, whatever it is."""
+
+    def __init__(self, schema: dict[str, Any] | None) -> None:
+        self._validator: Draft202012Validator | None = None
+        # One that is none, which a runner does not register, checks nothing.
+        with suppress(ValueError):
+            if schema is not None:
+                self._validator = Draft202012Validator(schema, retriever=refuse_address)
+
+    def check(self, text: str) -> None:
+        """Let an input pass, as JSON, that the model takes.
+
+        :raises Fault: naming the place that differs.
+        """
+        if self._validator is None:
+            return
+        try:
+            self._validator.validate(json.loads(text))
+        except ValidationError as error:
+            raise Fault(_said(error)) from None
+
+
+def _said(error: ValidationError) -> str:
+    rule, place = error.kind.name, "/".join(map(str, ("input", *error.instance_path)))
+    if rule == "required":
+        return f"{place}/{error.kind.as_dict()['property']} is required"
+    return f"{place} breaks the rule {rule} of the model's schema"
 
 
 def check_text(text: Any) -> str:

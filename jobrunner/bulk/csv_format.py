@@ -84,7 +84,10 @@ class CsvFormat:
             raise InputError(f"the column {text_column} is one that the output adds")
         if text_column not in header:
             names = ", ".join(header)[:200]
-            raise InputError(f"{where} has no column {text_column}, but {names}: see --text-column")
+            advice = "see --text-column"
+            if self._whole_result:
+                advice += ", or write other inputs as NDJSON"
+            raise InputError(f"{where} has no column {text_column}, but {names}: {advice}")
         if len(set(header)) < len(header):
             raise InputError(f"{where} names a column twice in its header")
         return header

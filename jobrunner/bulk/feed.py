@@ -1,6 +1,7 @@
 """Reads the input chunk by chunk, and submits each as part of the batch."""
 
 from jobrunner.bulk.batch import Batch, Item
+from jobrunner.bulk.checks import Fault, Schema
 from jobrunner.bulk.lines import Lines
 from jobrunner.bulk.rows import Format, Row
 from jobrunner.bulk.state import State, StateFile
@@ -26,6 +27,7 @@ class Feed:
         self._lines, self._batch = lines, batch
         self._state, self._state_file = state, state_file
         self._skip_invalid = skip_invalid
+        self._schema = Schema(batch.input_schema())
         self.position = rows.pass_over(state.tally.written)
         self._rows = rows.rows()
         self._in_database = max(state.submitted, batch.last_position() + 1)
@@ -53,7 +55,7 @@ class Feed:
     def _read(self) -> list[Row]:
         chunk: list[Row] = []
         characters = 0
-        for row in self._rows:
+        for row in map(self._checked, self._rows):
             if row.fault and not self._skip_invalid:
                 raise InputError(f"{self._lines.name}, line {row.line}: {row.fault}")
             chunk.append(row)
@@ -61,3 +63,12 @@ class Feed:
             if len(chunk) == CHUNK_ROWS or characters > CHUNK_CHARACTERS:
                 break
         return chunk
+
+    def _checked(self, row: Row) -> Row:
+        """Find fault with what the model does not take."""
+        try:
+            if not row.fault:
+                self._schema.check(row.input)
+        except Fault as fault:
+            return row._replace(input="", fault=str(fault))
+        return row

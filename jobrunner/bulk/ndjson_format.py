@@ -62,7 +62,7 @@ class NdjsonFormat:
         if self._has_inputs and "input" in fields:
             return write(check_input(fields["input"]))
         if "text" not in fields:
-            raise Fault("text is required")
+            raise Fault("input or text is required" if self._has_inputs else "text is required")
         return f'{{"text":{write(check_text(fields["text"]))}}}'
 
 
