@@ -238,3 +238,16 @@ class Echo:
 
     def predict(self, item: dict[str, Any]) -> Any:
         return {"length": len(item["text"])}
+
+
+class Nameless:
+    def predict(self, item: Any) -> Any:
+        return GOOD
+
+
+class Misnamed(Nameless):
+    name = "Not A Name"
+
+
+class Named(Nameless):
+    name = "strange.one"

@@ -142,7 +142,10 @@ def test_the_version_is_that_of_the_package(jobrunner: Command) -> None:
         (["cleanup", "--older-than", "soon"], "a number and a unit, like 30d"),
         (["cleanup", "--older-than", "999999w"], "should be at most 36500d"),
         (["start", "--workers", "0"], "not in the range"),
-        (["start", "--model", "sentiment"], "sentiment=mock"),
+        (["start", "--model", "=mock"], "sentiment=mock"),
+        (["start", "--model", "sentiment="], "sentiment=mock"),
+        (["start", "--model", "sentiment"], "neither one of mock, vader"),
+        (["up", "--model", "no_such:Thing"], "there is no module no_such"),
         (["stop"], "or --all"),
         (["stop", "a", "--all"], "or --all"),
         (["stop", "--all", "--timeout", "soon"], "a number of seconds"),
@@ -694,6 +697,46 @@ def test_start_with_a_model_that_does_not_exist_ends_with_one_error(
     assert last.startswith("Error: the model sentiment could not be loaded: ")
     assert said in last
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("implementation", "said"),
+    [
+        ("strange_models:Nameless", "has no name of its own: write NAME=strange_models:Nameless"),
+        ("strange_models:Misnamed", "should be a name of at most 63 lower-case letters"),
+        ("strange_models:Nobody", "has no attribute 'Nobody'"),
+        ("broken_model:Model", "broken_model:Model: RuntimeError: broken on purpose"),
+    ],
+)
+@pytest.mark.process
+def test_a_model_without_a_good_name_has_to_be_given_one(
+    implementation: str, said: str, runner_url: str
+) -> None:
+    done = execute(runner_url, "start", "--model", implementation)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.process
+def test_a_model_is_served_under_the_name_that_it_gives_itself(runner_url: str, jobs: Jobs) -> None:
+    models = ["--model", "strange_models:Named", "--model", "other=strange_models:Named"]
+
+    done = execute(runner_url, "start", "--workers", "1", "--drain", *models)
+
+    assert done.returncode == 0
+    assert "models=strange.one,other " in done.stderr
+
+
+@pytest.mark.process
+def test_two_models_of_one_name_are_told_apart_by_nobody(runner_url: str) -> None:
+    models = ["--model", "strange_models:Named", "--model", "strange.one=mock"]
+
+    done = execute(runner_url, "start", *models)
+
+    assert done.returncode == 2
+    assert "each model can be served once" in done.stderr
 
 
 def test_start_with_a_login_that_is_no_runner_says_what_to_grant(

@@ -16,17 +16,17 @@ CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 KEY_ID = re.compile(r"(?:jr_)?([0-9a-f]{8})(?:_[A-Za-z0-9_-]{43})?")
 
 
-def parse_model(text: str) -> tuple[str, str]:
-    """Read ``NAME=IMPLEMENTATION``.
+def parse_model(text: str) -> tuple[str | None, str]:
+    """Read ``NAME=IMPLEMENTATION``, or ``IMPLEMENTATION`` alone, of a model that says its name.
 
     :raises ValueError: when it is anything else, or no name that a job may ask for.
     """
-    name, _, implementation = text.partition("=")
-    if not name or not implementation:
+    name, equals, implementation = text.partition("=")
+    if not equals:
+        name, implementation = "", text
+    if not implementation or bool(name) != bool(equals):
         raise ValueError("should look like sentiment=mock or NAME=package.module:Class")
-    if not MODEL_NAME.fullmatch(name):
-        raise ValueError(f"should begin with {A_MODEL_NAME}")
-    return name, implementation
+    return parse_model_name(name) if equals else None, implementation
 
 
 def parse_model_name(text: str) -> str:

@@ -9,10 +9,12 @@ import click
 
 from jobrunner import control, database, log, runner, up
 from jobrunner.bar import Bar
-from jobrunner.cli.arguments import parse_model, parse_seconds
+from jobrunner.cli.arguments import parse_model, parse_model_name, parse_seconds
 from jobrunner.cli.common import connect, say
 from jobrunner.cli.completion import runner_ids
 from jobrunner.cli.group import Parsed
+from jobrunner.errors import ModelLoadError
+from jobrunner.naming import name_of
 from jobrunner.settings import Settings, load
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
@@ -21,17 +23,20 @@ RUNNER_ROLE = "job_runner"
 # What takes the setting JOBRUNNER_DEVICE.
 ON_A_DEVICE = ("onnx:", "transformers:")
 
+# A name, unless the model's own is meant, and an implementation.
+Wanted = tuple[str | None, str]
+
 serve = click.option(
     "--model", "models", type=Parsed("name=implementation", parse_model), multiple=True,
     default=["sentiment=mock"], show_default=True,
     help="What to serve: mock, vader, sklearn:FILE, onnx:FOLDER, transformers:FOLDER or"
-    " module:Class. May be given several times.",
+    " module:Class. Without NAME=, under the name that its class says. May be given several times.",
 )  # fmt: skip
 
 
 @click.command("up")
 @serve
-def up_command(models: Sequence[tuple[str, str]]) -> None:
+def up_command(models: Sequence[Wanted]) -> None:
     """Start database, web and a runner here, until Ctrl-C.
 
     Without DATABASE_URL an embedded PostgreSQL is started in JOBRUNNER_HOME (.jobrunner);
@@ -43,7 +48,7 @@ def up_command(models: Sequence[tuple[str, str]]) -> None:
         PORT=8080 MOCK_DELAY_SECONDS=1 jobrunner up
     """
     log.set_up()
-    up.run(load(), _distinct(models), say)
+    up.run(load(), _named(models), say)
 
 
 @click.command()
@@ -54,9 +59,7 @@ def up_command(models: Sequence[tuple[str, str]]) -> None:
 @serve
 @click.option("--detach", is_flag=True, help="Run in the background; print the runner's id.")
 @click.option("--drain", is_flag=True, help="End when the queue is empty.")
-def start(
-    workers: int | None, models: Sequence[tuple[str, str]], detach: bool, drain: bool
-) -> None:
+def start(workers: int | None, models: Sequence[Wanted], detach: bool, drain: bool) -> None:
     """Start a runner: it claims jobs and runs the model.
 
     SIGTERM, Ctrl-C or a closed terminal: no new claims, finish what is running within
@@ -68,11 +71,11 @@ def start(
     """
     settings = load()
     url = database.url_of(settings)
+    served = _named(models)
     if detach:
-        _detach(settings, url, workers, _distinct(models), drain)
+        _detach(settings, url, workers, served, drain)
         return
     log.set_up()
-    served = _distinct(models)
     chosen = _runner_settings(settings, url, workers or settings.workers, drain, len(served))
     specs = [_spec(settings, model, chosen.limits) for model in served]
     with StopSignals() as signals:
@@ -109,11 +112,23 @@ def stop(runner_id: str | None, everyone: bool, timeout: float, now: bool) -> No
         control.stop(connection, runner_id, now=now, seconds=timeout, report=report, tell=tell)
 
 
-def _distinct(models: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-    names = [name for name, _ in models]
-    if len(set(names)) < len(names):
+def _named(models: Sequence[Wanted]) -> list[tuple[str, str]]:
+    """Ask those that were given no name for their own; no two are called the same."""
+    named = [(name or _own_name(implementation), implementation) for name, implementation in models]
+    if len({name for name, _ in named}) < len(named):
         raise click.UsageError("each model can be served once: give them different names")
-    return models
+    return named
+
+
+def _own_name(implementation: str) -> str:
+    try:
+        return parse_model_name(name_of(implementation))
+    except ModelLoadError as error:
+        raise click.UsageError(str(error)) from None
+    except ValueError as error:
+        raise click.UsageError(
+            f"the name of {implementation} {error}: write NAME={implementation}"
+        ) from None
 
 
 def _spec(settings: Settings, model: tuple[str, str], limits: WorkerLimits) -> ModelSpec:

@@ -4,6 +4,7 @@ A model is any class like this one; it needs no import of ours, and all but ``pr
 ``predict_batch``) may be left out:
 
     class Sentiment:
+        name = "sentiment"            # what it is served as, if nobody says otherwise
         version = "2"                 # goes with each result
         max_batch_size = 32           # with predict_batch: so many items at once, at most
         max_wait_ms = 10              # so long an item may wait for others to come
@@ -50,14 +51,25 @@ def load(implementation: str, options: Mapping[str, Any]) -> Any:
 
     :raises ModelLoadError: when there is no such class, or a library that it wants is missing.
     """
-    name, _, path = implementation.partition(":")
-    if name in WITH_PATH:
+    kind, _, path = implementation.partition(":")
+    if kind in WITH_PATH:
+        options = {**options, "path": path}
+    return find(implementation)(**options)
+
+
+def find(implementation: str) -> type[Any]:
+    """Import the class of a model.
+
+    :raises ModelLoadError: as ``load``.
+    """
+    kind, _, path = implementation.partition(":")
+    if kind in WITH_PATH:
         if not path:
-            raise ModelLoadError(f"{name} wants the path of its model: {name}:PATH")
-        return _make(implementation, WITH_PATH[name], {**options, "path": path}, extra=name)
+            raise ModelLoadError(f"{kind} wants the path of its model: {kind}:PATH")
+        return _class_at(WITH_PATH[kind], implementation, extra=kind)
     if implementation in BUILT_IN:
-        return _make(implementation, BUILT_IN[implementation], options, extra=name)
-    return _make(implementation, _installed(implementation) or implementation, options)
+        return _class_at(BUILT_IN[implementation], implementation, extra=kind)
+    return _class_at(_installed(implementation) or implementation, implementation)
 
 
 def _installed(name: str) -> str | None:
@@ -67,10 +79,8 @@ def _installed(name: str) -> str | None:
     return next((each.value for each in entry_points(group=ENTRY_POINTS, name=name)), None)
 
 
-def _make(
-    implementation: str, address: str, options: Mapping[str, Any], extra: str | None = None
-) -> Any:
-    """Make an object of the class at an address; ``extra`` installs what that imports."""
+def _class_at(address: str, implementation: str, extra: str | None = None) -> type[Any]:
+    """Import a class by its address; ``extra`` installs what that imports."""
     module_name, colon, class_name = address.partition(":")
     if not colon or not module_name or not class_name:
         known = ", ".join([*BUILT_IN, *(f"{kind}:PATH" for kind in WITH_PATH)])
@@ -79,10 +89,11 @@ def _make(
             " nor module:Class"
         )
     try:
-        return getattr(importlib.import_module(module_name), class_name)(**options)
+        found: type[Any] = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         advice = f": install jobrunner[{extra}]" if extra else ""
         missing = f"{implementation}: there is no module {error.name}{advice}"
         raise ModelLoadError(missing) from error
     except AttributeError as error:
         raise ModelLoadError(f"{implementation}: {error}") from error
+    return found

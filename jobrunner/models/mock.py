@@ -45,6 +45,7 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 class MockSentiment:
     """Sleeps, then answers from the words of the text."""
 
+    name = "sentiment"
     version = "mock-1"
 
     def __init__(self, delay_seconds: float = 5) -> None:

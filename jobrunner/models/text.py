@@ -39,6 +39,7 @@ class BatchModel(ABC):
     timeout_seconds = 60.0
     max_batch_size = 32
     max_wait_ms = 2.0
+    name = "sentiment"
     version = ""
 
     @abstractmethod

@@ -28,6 +28,7 @@ class VaderSentiment:
     # One at a time: there is nothing in a batch that it could share.
     max_batch_size = 1
     max_wait_ms = 0.0
+    name = "sentiment"
     version = f"vader-{metadata.version('vaderSentiment')}"
 
     def setup(self) -> None:
