@@ -5,9 +5,10 @@ See ``jobrunner.models`` for what a model may say.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import reduce
 from inspect import signature
+from itertools import islice
 from math import inf
 from operator import or_
 from typing import Any, get_args, get_origin, get_type_hints
@@ -27,6 +28,9 @@ OTHER_TYPED_DICT = (
     "before Python 3.12 types can not be read from typing.TypedDict: write"
     " `from typing_extensions import TypedDict` instead"
 )
+
+# What can be gone through, but not as a list of results; a set has them in no order.
+NO_LISTS = (str, bytes, Mapping, Set)
 
 # What json.loads() finds out first, whether its text is UTF-8 say, is known.
 DECODER = json.JSONDecoder()
@@ -122,12 +126,14 @@ class Served:
             assert self._predict is not None
             return [self._predict(item, **told) for item in items]
         results = self._predict_batch(list(items), **told)
-        if not isinstance(results, Iterable) or isinstance(results, str | bytes | dict):
+        if not isinstance(results, Iterable) or isinstance(results, NO_LISTS):
             raise InvalidOutput("predict_batch should give a list of results")
-        results = list(results)
-        if len(results) != len(items):
-            raise InvalidOutput(f"predict_batch gave {len(results)} results for {len(items)} items")
-        return results
+        # Who goes on for ever is not listened to for so long.
+        given, wanted = list(islice(results, len(items) + 1)), len(items)
+        if len(given) != wanted:
+            said = f"over {wanted}" if len(given) > wanted else len(given)
+            raise InvalidOutput(f"predict_batch gave {said} results for {wanted} items")
+        return given
 
     def plain(self, result: Any) -> Any:
         """Make of a result what JSON can say.

@@ -183,7 +183,10 @@ def answers(
     except BaseException as error:
         if len(tasks) > 1:
             yield b"".join([*said, frames.frame(tasks[0].id + frames.SINGLY)])
-            yield from (answer(model, task, max_result_bytes, teller) for task in tasks)
+            # Read anew: the call that has failed may have changed its items.
+            texts = dict(batch)
+            for task in tasks:
+                yield answer_lone(model, task.id, texts[task.id], max_result_bytes, teller)
             return
         said.append(_frame(tasks[0].id, _head(started, 1), _error(_code_of(error), error)))
     else:

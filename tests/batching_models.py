@@ -1,5 +1,6 @@
 """Models that take several items at once; what they answer says with how many others."""
 
+import itertools
 import os
 import typing
 from dataclasses import dataclass
@@ -62,6 +63,27 @@ class Forgetful(Counting):
 
     def predict_batch(self, items: list[dict[str, Any]]) -> list[Any]:
         return super().predict_batch(items)[: len(items) - 1 or 1]
+
+
+class Consuming(Counting):
+    """Takes its items apart."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> list[Any]:
+        return [self._one(item.pop("text"), len(items)) for item in items]
+
+
+class Unending(Counting):
+    """Goes on for ever."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> Any:
+        return itertools.count()
+
+
+class Unordered(Counting):
+    """Gives as many as it should, in no order."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> Any:
+        return {item["text"] for item in items}
 
 
 class Review(BaseModel):
