@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from jobrunner.errors import ModelLoadError
-from jobrunner.outcome import MAX_BATCH_SIZE
+from jobrunner.outcome import MAX_BATCH_SIZE, MAX_PLACE
 
 TIMEOUT_SECONDS = 60.0
 MAX_WAIT_MS = 60_000
@@ -248,5 +248,8 @@ def _is_of_objects(schema: Json) -> bool:
 def _said(error: ValidationError) -> str:
     """Say what is wrong first, and never the value that stood there."""
     fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE]
+    # The only one that quotes the value.
+    quotes = fault["type"] == "union_tag_invalid"
+    said = "Input has a tag that is not expected" if quotes else str(fault["msg"])
+    return f"{place}: {said}" if place else said

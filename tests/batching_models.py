@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -117,6 +117,19 @@ class TypedBatch:
 
 class Renamed(BaseModel):
     full_name: Annotated[str, Field(alias="fullName")]
+
+
+class Tagged(BaseModel):
+    text: Literal["tagged"]
+
+
+class OtherTagged(BaseModel):
+    text: Literal["other"]
+
+
+class TakesTagged:
+    def predict(self, item: Annotated[Tagged | OtherTagged, Field(discriminator="text")]) -> Any:
+        return {}
 
 
 class Aliased:

@@ -322,6 +322,14 @@ def test_an_input_that_is_not_of_the_type_fails_for_good(begin: Begin) -> None:
     assert outcome.failure.message.startswith("the input is not valid: text: ")
 
 
+def test_an_error_does_not_quote_the_tag_of_an_input(begin: Begin) -> None:
+    [outcome] = run(begin("TakesTagged"), "a secret")
+
+    assert code(outcome) == "invalid_input"
+    assert outcome.failure
+    assert "secret" not in outcome.failure.message
+
+
 def test_a_result_has_the_names_that_its_schema_has(begin: Begin) -> None:
     [outcome] = run(begin("Aliased"), "Ada")
 
