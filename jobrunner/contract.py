@@ -11,7 +11,7 @@ from inspect import signature
 from itertools import islice
 from math import inf
 from operator import or_
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -186,7 +186,7 @@ def _number(model: Any, name: str, default: float, most: float, unit: str = "") 
 def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | None, ...]:
     """Read the types of an item and of a result from the hints of a method."""
     try:
-        hints = get_type_hints(call)
+        hints = get_type_hints(call, include_extras=True)
     except Exception as error:
         raise ModelLoadError(
             f"the type hints of {call.__name__} can not be read: {error}"
@@ -200,6 +200,8 @@ def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | Non
 
 def _element(hint: Any) -> Any:
     """The type of the elements of a list; the exceptions among them are errors."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
     arguments = get_args(hint)
     if not arguments:
         return None

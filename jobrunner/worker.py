@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from jobrunner import frames, memory
+from jobrunner import frames, log, memory
 from jobrunner.contract import InvalidInput, InvalidOutput, Served
 from jobrunner.inbox import Exit
 from jobrunner.models import load
@@ -110,7 +110,11 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
         for frame in answers(model, batch, order["max_result_bytes"], teller):
             teller.send(frame)
     if model.teardown:
-        model.teardown()
+        try:
+            model.teardown()
+        except BaseException as error:
+            log.set_up()
+            log.warning("teardown_failed", pid=os.getpid(), reason=describe(error))
 
 
 def set_up(implementation: str, options: dict[str, Any]) -> Served:

@@ -132,6 +132,17 @@ class TakesTagged:
         return {}
 
 
+class Bounded:
+    """The bounds of its results are said of them as a whole."""
+
+    max_batch_size = 4
+
+    def predict_batch(
+        self, items: Annotated[list[Review], Field(max_length=4)]
+    ) -> list[Annotated[float, Field(le=1)] | ValueError]:
+        return [float(item.text) for item in items]
+
+
 class Aliased:
     """Its fields have other names outside."""
 
@@ -251,6 +262,11 @@ class Tidy:
 
     def teardown(self) -> None:
         SIGNS.write_text("clean")
+
+
+class Untidy(Tidy):
+    def teardown(self) -> None:
+        raise ValueError("cannot clean up")
 
 
 class Environment:

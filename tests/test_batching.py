@@ -344,6 +344,17 @@ def test_a_result_that_is_not_of_the_type_is_not_kept(begin: Begin) -> None:
     assert outcome.failure.message == "score: Field required"
 
 
+def test_bounds_beside_a_hint_are_part_of_the_type(begin: Begin) -> None:
+    workers = begin("Bounded")
+
+    good, bad = run(workers, "0.5", "1.5")
+
+    assert good.result == "0.5"
+    assert code(bad) == "invalid_output"
+    assert workers.card
+    assert workers.card["output_schema"] == {"type": "number", "maximum": 1}
+
+
 def test_whatever_a_type_raises_fails_the_job_alone(begin: Begin) -> None:
     workers = begin("Fussy")
 
@@ -438,3 +449,18 @@ def test_a_model_warms_up_and_cleans_up(
     workers.end()
 
     assert (tmp_path / "clean").read_text() == "clean"
+
+
+def test_a_model_that_fails_to_clean_up_says_so_in_a_line(
+    begin: Begin, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workers = begin("Untidy")
+    run(workers, "one")
+
+    workers.dismiss()
+    workers.end()
+
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert 'reason="ValueError: cannot clean up"' in said
+
