@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import reduce
-from inspect import signature
+from inspect import isasyncgenfunction, iscoroutinefunction, signature
 from itertools import islice
 from math import inf
 from operator import or_
@@ -67,6 +67,8 @@ class Served:
         call = self._predict_batch or self._predict
         if not callable(call):
             raise ModelLoadError(f"{type(model).__name__} has no method predict")
+        if iscoroutinefunction(call) or isasyncgenfunction(call):
+            raise ModelLoadError(f"{call.__name__} is async: write it as a plain method")
         self._tells = "progress" in signature(call).parameters
         self.timeout_seconds = _number(model, "timeout_seconds", TIMEOUT_SECONDS, inf, "seconds")
         self.max_batch_size = self._batch_size()
@@ -150,8 +152,9 @@ class Served:
             raise InvalidOutput(_said(error)) from None
 
     def _batch_size(self) -> int:
-        size = int(_number(self._model, "max_batch_size", 1, MAX_BATCH_SIZE))
-        if size < 1:
+        number = _number(self._model, "max_batch_size", 1, MAX_BATCH_SIZE)
+        size = int(number)
+        if size != number:
             raise ModelLoadError("max_batch_size should be a whole number")
         if size > 1 and self._predict_batch is None:
             raise ModelLoadError("a max_batch_size over 1 needs a method predict_batch")

@@ -201,6 +201,15 @@ class Half:
         return item
 
 
+class OneAndAHalf(Half):
+    max_batch_size = 1.5
+
+
+class Asynchronous:
+    async def predict(self, item: Any) -> Any:
+        return item
+
+
 class Plain(typing.TypedDict):
     text: str
 

@@ -381,6 +381,8 @@ def test_one_of_several_types_may_be_taken(begin: Begin) -> None:
     ("model", "reason"),
     [
         ("Half", "max_batch_size should be a whole number"),
+        ("OneAndAHalf", "max_batch_size should be a whole number"),
+        ("Asynchronous", "predict is async: write it as a plain method"),
         ("Unreadable", "the type hints of predict can not be read"),
         ("TakesAText", "the input should be an object"),
         ("TooMany", "a max_batch_size over 1 needs a method predict_batch"),
@@ -463,4 +465,3 @@ def test_a_model_that_fails_to_clean_up_says_so_in_a_line(
     said = capfd.readouterr().err
     assert "Traceback" not in said
     assert 'reason="ValueError: cannot clean up"' in said
-
