@@ -5,9 +5,10 @@ See ``jobrunner.models`` for what a model may say.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import reduce
-from inspect import iscoroutinefunction, signature
+from inspect import isasyncgenfunction, iscoroutinefunction, signature
+from itertools import islice
 from math import inf
 from operator import or_
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -15,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from jobrunner.errors import ModelLoadError
-from jobrunner.outcome import MAX_BATCH_SIZE
+from jobrunner.outcome import MAX_BATCH_SIZE, MAX_PLACE
 
 TIMEOUT_SECONDS = 60.0
 MAX_WAIT_MS = 60_000
@@ -27,6 +28,9 @@ OTHER_TYPED_DICT = (
     "before Python 3.12 types can not be read from typing.TypedDict: write"
     " `from typing_extensions import TypedDict` instead"
 )
+
+# What can be gone through, but not as a list of results; a set has them in no order.
+NO_LISTS = (str, bytes, Mapping, Set)
 
 # What json.loads() finds out first, whether its text is UTF-8 say, is known.
 DECODER = json.JSONDecoder()
@@ -63,10 +67,8 @@ class Served:
         call = self._predict_batch or self._predict
         if not callable(call):
             raise ModelLoadError(f"{type(model).__name__} has no method predict")
-        if iscoroutinefunction(call):
-            raise ModelLoadError(
-                f"{call.__name__} is async, which nobody awaits: write a plain def"
-            )
+        if iscoroutinefunction(call) or isasyncgenfunction(call):
+            raise ModelLoadError(f"{call.__name__} is async: write it as a plain method")
         self._tells = "progress" in signature(call).parameters
         self.timeout_seconds = _number(model, "timeout_seconds", TIMEOUT_SECONDS, inf, "seconds")
         self.max_batch_size = self._batch_size()
@@ -126,12 +128,14 @@ class Served:
             assert self._predict is not None
             return [self._predict(item, **told) for item in items]
         results = self._predict_batch(list(items), **told)
-        if not isinstance(results, Iterable) or isinstance(results, str | bytes | dict):
+        if not isinstance(results, Iterable) or isinstance(results, NO_LISTS):
             raise InvalidOutput("predict_batch should give a list of results")
-        results = list(results)
-        if len(results) != len(items):
-            raise InvalidOutput(f"predict_batch gave {len(results)} results for {len(items)} items")
-        return results
+        # Who goes on for ever is not listened to for so long.
+        given, wanted = list(islice(results, len(items) + 1)), len(items)
+        if len(given) != wanted:
+            said = f"over {wanted}" if len(given) > wanted else len(given)
+            raise InvalidOutput(f"predict_batch gave {said} results for {wanted} items")
+        return given
 
     def plain(self, result: Any) -> Any:
         """Make of a result what JSON can say.
@@ -199,7 +203,9 @@ def _types(call: Callable[..., Any], many: bool) -> tuple[TypeAdapter[Any] | Non
 
 def _element(hint: Any) -> Any:
     """The type of the elements of a list; the exceptions among them are errors."""
-    arguments = get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    arguments = get_args(hint)
     if not arguments:
         return None
     members = get_args(arguments[0])
@@ -259,5 +265,8 @@ def _is_of_objects(schema: Json) -> bool:
 def _said(error: ValidationError) -> str:
     """Say what is wrong first, and never the value that stood there."""
     fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    place = ".".join(str(part) for part in fault["loc"])[:MAX_PLACE]
+    # The only one that quotes the value.
+    quotes = fault["type"] == "union_tag_invalid"
+    said = "Input has a tag that is not expected" if quotes else str(fault["msg"])
+    return f"{place}: {said}" if place else said

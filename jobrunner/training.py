@@ -107,6 +107,9 @@ def _written_whole(output: Path) -> Iterator[BinaryIO]:
     """
     if output.is_dir():
         raise TrainingError(f"{output} is a folder: name a file in it")
+    if output.exists() and not output.is_file():
+        # A device, say: who may do so would put a file in its place.
+        raise TrainingError(f"{output} is no file: name one")
     partial = output.with_name(f"{output.name}.{os.getpid()}.partial")
     try:
         opened = partial.open("xb")

@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from jobrunner import frames, memory
+from jobrunner import frames, log, memory
 from jobrunner.contract import InvalidInput, InvalidOutput, Served
 from jobrunner.inbox import Exit
 from jobrunner.models import load
@@ -110,7 +110,11 @@ def serve(pipe: socket.socket, inbox: socket.socket) -> None:
         for frame in answers(model, batch, order["max_result_bytes"], teller):
             teller.send(frame)
     if model.teardown:
-        model.teardown()
+        try:
+            model.teardown()
+        except BaseException as error:
+            log.set_up()
+            log.warning("teardown_failed", pid=os.getpid(), reason=describe(error))
 
 
 def set_up(implementation: str, options: dict[str, Any]) -> Served:
@@ -183,7 +187,10 @@ def answers(
     except BaseException as error:
         if len(tasks) > 1:
             yield b"".join([*said, frames.frame(tasks[0].id + frames.SINGLY)])
-            yield from (answer(model, task, max_result_bytes, teller) for task in tasks)
+            # Read anew: the call that has failed may have changed its items.
+            texts = dict(batch)
+            for task in tasks:
+                yield answer_lone(model, task.id, texts[task.id], max_result_bytes, teller)
             return
         said.append(_frame(tasks[0].id, _head(started, 1), _error(_code_of(error), error)))
     else:

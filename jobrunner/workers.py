@@ -232,7 +232,8 @@ class Workers:
         """Take back what was claimed ahead and would wait too long, and return it.
 
         That is what is more than the workers should have: jobs have turned slow, or workers
-        are missing that can't be started now.
+        are missing that can't be started now. Who is to be run alone stays as long as anybody can
+        run it: whoever claims it next would not know, and batch it with the others again.
         """
         wanted = sum(self._depth(worker) for worker in self._workers)
         if self._restarts.due:
@@ -242,7 +243,11 @@ class Workers:
             return []
         for worker in self._workers:
             self._waiting.extend(worker.take_back())
-        return [self._waiting.pop() for _ in range(min(over, len(self._waiting)))]
+        stays = bool(self._workers) or self._restarts.due
+        back = [job for job in self._waiting if not (job.alone and stays)][-over:]
+        ids = {job.id for job in back}
+        self._waiting = deque(job for job in self._waiting if job.id not in ids)
+        return back
 
     def kill_jobs(self, ids: Collection[str] | None = None) -> tuple[list[Job], list[Outcome]]:
         """Take away all jobs, or those of these ids, and return them.

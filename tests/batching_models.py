@@ -1,12 +1,13 @@
 """Models that take several items at once; what they answer says with how many others."""
 
+import itertools
 import math
 import os
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -65,6 +66,27 @@ class Forgetful(Counting):
         return super().predict_batch(items)[: len(items) - 1 or 1]
 
 
+class Consuming(Counting):
+    """Takes its items apart."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> list[Any]:
+        return [self._one(item.pop("text"), len(items)) for item in items]
+
+
+class Unending(Counting):
+    """Goes on for ever."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> Any:
+        return itertools.count()
+
+
+class Unordered(Counting):
+    """Gives as many as it should, in no order."""
+
+    def predict_batch(self, items: list[dict[str, Any]]) -> Any:
+        return {item["text"] for item in items}
+
+
 class Review(BaseModel):
     text: Annotated[str, Field(min_length=2)]
     stars: Annotated[int, Field(ge=1, le=5)] = 3
@@ -96,6 +118,19 @@ class TypedBatch:
 
 class Renamed(BaseModel):
     full_name: Annotated[str, Field(alias="fullName")]
+
+
+class Tagged(BaseModel):
+    text: Literal["tagged"]
+
+
+class OtherTagged(BaseModel):
+    text: Literal["other"]
+
+
+class TakesTagged:
+    def predict(self, item: Annotated[Tagged | OtherTagged, Field(discriminator="text")]) -> Any:
+        return {}
 
 
 class Aliased:
@@ -254,6 +289,11 @@ class Tidy:
 
     def teardown(self) -> None:
         SIGNS.write_text("clean")
+
+
+class Untidy(Tidy):
+    def teardown(self) -> None:
+        raise ValueError("cannot clean up")
 
 
 class Environment:

@@ -116,6 +116,31 @@ def test_a_result_too_few_is_found_and_the_items_are_run_one_by_one(begin: Begin
     assert sizes(outcomes) == [1, 1, 1]
 
 
+def test_items_that_the_model_has_changed_are_made_anew_to_be_run_one_by_one(begin: Begin) -> None:
+    outcomes = run(begin("Consuming"), "one", "raise a word", "two")
+
+    assert [code(outcome) for outcome in outcomes] == [None, "model_error", None]
+    assert outcomes[1].failure
+    assert "ValueError: a word" in outcomes[1].failure.message
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("Unending", "predict_batch gave over 1 results for 1 items"),
+        ("Unordered", "predict_batch should give a list of results"),
+    ],
+)
+def test_results_without_end_or_order_are_none(begin: Begin, model: str, said: str) -> None:
+    workers = begin(model)
+
+    outcomes = run(workers, "one", "two")
+
+    assert [code(outcome) for outcome in outcomes] == ["invalid_output"] * 2
+    assert {outcome.failure.message for outcome in outcomes if outcome.failure} == {said}
+    assert workers.lost == 0
+
+
 @pytest.mark.parametrize(("deed", "failure"), [("exit 3", "worker_lost"), ("sleep 5", "timeout")])
 def test_a_batch_that_ends_its_worker_costs_only_the_job_that_did_it(
     begin: Begin, deed: str, failure: str
@@ -127,6 +152,22 @@ def test_a_batch_that_ends_its_worker_costs_only_the_job_that_did_it(
     assert [code(outcome) for outcome in outcomes] == [None] * 3 + [failure] + [None] * 3
     # With the batch, and with the bad job.
     assert workers.lost == 2
+
+
+def test_jobs_to_be_run_alone_are_not_given_back_to_be_batched_again(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = begin()
+    jobs = [a_job(text, "counting") for text in ("exit 3", f"await {tmp_path}/go", *["one"] * 4)]
+    workers.give(jobs)
+    outcomes = settle(workers, (tmp_path / "go.begun").exists)
+    monkeypatch.setattr("jobrunner.workers.SLOW_SECONDS", 0.0)
+
+    assert workers.surplus() == []
+
+    (tmp_path / "go").touch()
+    outcomes += settle(workers, lambda: not workers.jobs)
+    assert sorted(code(outcome) or "" for outcome in outcomes) == [""] * 5 + ["worker_lost"]
 
 
 def test_a_poisoned_item_among_thirty_two_fails_alone(begin: Begin) -> None:
@@ -281,6 +322,14 @@ def test_an_input_that_is_not_of_the_type_fails_and_may_be_tried_again(begin: Be
     assert outcome.failure.message.startswith("the input is not valid: text: ")
 
 
+def test_an_error_does_not_quote_the_tag_of_an_input(begin: Begin) -> None:
+    [outcome] = run(begin("TakesTagged"), "a secret")
+
+    assert code(outcome) == "invalid_input"
+    assert outcome.failure
+    assert "secret" not in outcome.failure.message
+
+
 def test_a_result_has_the_names_that_its_schema_has(begin: Begin) -> None:
     [outcome] = run(begin("Aliased"), "Ada")
 
@@ -345,7 +394,7 @@ def test_one_of_several_types_may_be_taken(begin: Begin) -> None:
     [
         ("Half", "max_batch_size should be a whole number"),
         ("Quarters", "max_batch_size should be a whole number"),
-        ("Awaited", "predict is async"),
+        ("Awaited", "predict is async: write it as a plain method"),
         ("TakesTheUnlimited", "the input has a default or limit of NaN or infinity"),
         ("Unreadable", "the type hints of predict can not be read"),
         ("TakesAText", "the input should be an object"),
@@ -415,3 +464,17 @@ def test_a_model_warms_up_and_cleans_up(
     workers.end()
 
     assert (tmp_path / "clean").read_text() == "clean"
+
+
+def test_a_model_that_fails_to_clean_up_says_so_in_a_line(
+    begin: Begin, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workers = begin("Untidy")
+    run(workers, "one")
+
+    workers.dismiss()
+    workers.end()
+
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert 'reason="ValueError: cannot clean up"' in said

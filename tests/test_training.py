@@ -232,6 +232,15 @@ def test_a_bad_file_is_refused_in_one_line(
     assert said in only_line(train(file), tmp_path)
 
 
+def test_what_is_no_file_is_not_replaced_by_one(train: Train, file: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    said = only_line(train(file, "--output", str(tmp_path / "pipe")), tmp_path)
+
+    assert said == f"{tmp_path / 'pipe'} is no file: name one"
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_file_that_is_not_there_is_named(train: Train, tmp_path: Path) -> None:
     said = only_line(train(tmp_path / "none.csv"), tmp_path)
 
