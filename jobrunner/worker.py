@@ -26,6 +26,8 @@ from jobrunner.processes import die_with_parent
 MAX_MESSAGE = 1000
 # How often a model that can say so is asked whether it is well.
 HEALTH_SECONDS = 10.0
+# What it may take to answer.
+HEALTH_ANSWER_SECONDS = 10.0
 # How often a model may say how far it is.
 TELL_SECONDS = 0.5
 MAX_WORD = 100
@@ -143,11 +145,15 @@ def batches(exit: Exit, model: Served, pipe: socket.socket) -> Iterator[list[tup
 
 
 def require_health(health: Callable[[], object], pipe: socket.socket) -> None:
-    """End the process where the model says that it is not well."""
+    """End the process where the model says that it is not well, or does not answer."""
+    # No handler: SIGALRM ends the process, whatever the model hangs in. No job is lost by it:
+    # what lies in the inbox was not taken.
+    signal.setitimer(signal.ITIMER_REAL, HEALTH_ANSWER_SECONDS)
     try:
         reason = "health() is False" if health() is False else ""
     except BaseException as error:
         reason = describe(error)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if reason:
         pipe.sendall(frames.encode({"unwell": reason}))
         sys.exit(1)

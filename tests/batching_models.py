@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import time
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,6 +265,16 @@ class Unwell:
 
     def health(self) -> bool:
         return not SIGNS.exists()
+
+
+class Stuck(Unwell):
+    """Never says how it is, once there is a sign."""
+
+    def health(self) -> bool:
+        if SIGNS.exists():
+            SIGNS.rename(f"{SIGNS}.asked")
+            time.sleep(3600)
+        return True
 
 
 class Renewed:

@@ -434,6 +434,24 @@ def test_a_model_that_is_not_well_is_replaced(
     assert after["pid"] != before["pid"]
 
 
+def test_a_model_that_does_not_say_how_it_is_is_replaced_and_its_next_job_waits(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs = tmp_path / "stuck"
+    monkeypatch.setenv("SIGNS", str(signs))
+    workers = begin("Stuck")
+    [before] = results(run(workers, "one"))
+    signs.touch()
+    asked = tmp_path / "stuck.asked"
+    wait_for(asked.exists, "it is asked", worker.HEALTH_SECONDS + 45)
+
+    workers.give([a_job("two", "counting")])
+    limit = worker.HEALTH_ANSWER_SECONDS + 45
+    [after] = results(settle(workers, lambda: not workers.jobs, limit))
+
+    assert (workers.lost, after["pid"] == before["pid"]) == (1, False)
+
+
 def test_a_worker_whose_model_was_changed_meanwhile_is_not_taken_in(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
