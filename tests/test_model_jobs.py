@@ -11,7 +11,9 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from helpers import CARD, Jobs
 from jobrunner import heartbeat
+from jobrunner.contract import Served
 from jobrunner.errors import ModelLoadError
+from jobrunner.models.mock import MockSentiment
 from web import backlog
 from web.inputs import NOT_TOLD
 
@@ -80,6 +82,16 @@ def test_an_input_that_the_model_takes_is_stored_as_it_is(client: FlaskClient, j
     job = jobs.get(response.get_json()["job_id"])
     assert (job["model"], job["input"], job["priority"]) == ("resize", given, 3)
     assert response.headers["Location"] == f"/jobs/{job['id']}"
+
+
+@pytest.mark.parametrize("text", ["", " \n\u3000", "x" * 10_001, 7, None])
+def test_a_model_in_the_box_takes_the_texts_that_predict_takes(
+    client: FlaskClient, jobs: Jobs, text: object
+) -> None:
+    register(jobs, schema=Served(MockSentiment()).describe()["input_schema"])
+
+    assert "/input/text" in faults(client.post(URL, json={"input": {"text": text}}))
+    assert client.post(URL, json={"input": {"text": "ä" * 10_000}}).status_code == 202
 
 
 @pytest.mark.parametrize(

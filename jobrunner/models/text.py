@@ -4,15 +4,16 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 
 class Review(TypedDict):
-    """What they take."""
+    """What they take: as ``POST /predict`` does, a text that is not only white space."""
 
-    text: str
+    text: Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"\S")]
 
 
 def judgement(positive: float) -> dict[str, Any]:
