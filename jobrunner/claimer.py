@@ -240,6 +240,8 @@ class Claimer:
         except psycopg.Error:
             self._input_bytes = min(self._input_bytes * CAUTION, MAX_START_BYTES)
             raise
+        if self._workers.batch_size > 1:
+            self._set_apart(connection, jobs)
         self._workers.give(jobs, self._hold_until(jobs))
         if jobs:
             self._place = queue.place_of(jobs[-1])
@@ -248,6 +250,14 @@ class Claimer:
         rows = [(job.id, self._model, job.attempt, self._runner, job.traced) for job in jobs]
         log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s%s", rows)
         return len(jobs)
+
+    def _set_apart(self, connection: queue.Connection, jobs: list[Job]) -> None:
+        """Let those be run by themselves that were the end of a worker before: with others
+        they would be the end of the next one as well, and all be run one by one again."""
+        if again := [job.id for job in jobs if job.attempt > 1]:
+            apart = queue.ended_a_worker(connection, again)
+            for job in jobs:
+                job.alone = job.id in apart
 
     def _hold_until(self, jobs: list[Job]) -> float:
         """Until when the oldest of these may wait for others to go with it."""

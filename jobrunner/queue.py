@@ -243,6 +243,14 @@ RESCUE = """
 
 CANCELLED = "select job_id::text from cancel_request where job_id = any(%(ids)s::uuid[])"
 
+ENDED_A_WORKER = """
+    select id::text
+    from job
+    where
+        id = any(%(ids)s::uuid[])
+        and errors -> -1 ->> 'code' in ('worker_lost', 'timeout')
+"""
+
 # Of the first thousand: reading all would take long where very many wait for their time.
 # Whoever is missed is found by the poll.
 NEXT_RUN_AT = """
@@ -403,6 +411,11 @@ def rescue(connection: Connection) -> list[Rescued]:
 def cancelled(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Tell for which of these jobs a cancel was requested."""
     return {row[0] for row in connection.execute(CANCELLED, {"ids": _array(ids)})}
+
+
+def ended_a_worker(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Tell of which of these jobs the last attempt was the end of its worker."""
+    return {row[0] for row in connection.execute(ENDED_A_WORKER, {"ids": _array(ids)})}
 
 
 def next_run_at(connection: Connection, *, model: str) -> float | None:

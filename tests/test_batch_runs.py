@@ -107,6 +107,32 @@ def test_one_bad_item_of_a_batch_costs_nobody_else_an_attempt(
     assert all(job["errors"] == [] for job in found if job["status"] == "completed")
 
 
+@pytest.mark.parametrize(("code", "size"), [("worker_lost", 1), ("timeout", 1), ("model_error", 8)])
+def test_who_was_the_end_of_a_worker_is_tried_again_by_itself(
+    services: System, jobs: Jobs, code: str, size: int
+) -> None:
+    [(suspect,)] = jobs.db.execute(
+        """
+        insert into job (model, input, attempt, errors)
+        values (
+            'counting',
+            '{"text": "one"}',
+            1,
+            jsonb_build_array(jsonb_build_object('code', %s::text))
+        )
+        returning id
+        """,
+        [code],
+    ).fetchall()
+    others = add(jobs, *["one"] * 7)
+    serve(services)
+
+    found = finished(jobs, [suspect, *others])
+
+    assert (found[0]["batch_size"], found[0]["attempt"]) == (size, 2)
+    assert {job["attempt"] for job in found[1:]} == {1}
+
+
 def test_the_batches_are_counted(services: System, jobs: Jobs) -> None:
     finished_ids = add(jobs, *["one"] * 16)
     serve(services)
