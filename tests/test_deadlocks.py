@@ -31,7 +31,7 @@ BLOCKING = """
 @pytest.fixture
 def postgres_options() -> dict[str, str]:
     """Deadlocks are looked for once in a wait: by then, on a slow machine too, there is one."""
-    return {"deadlock_timeout": "2500ms"}
+    return {"deadlock_timeout": "4s"}
 
 
 @pytest.fixture
