@@ -19,7 +19,7 @@ class Counting:
     """Does as a text says, and answers with the size of its batch."""
 
     max_batch_size = 8
-    timeout_seconds = 1
+    timeout_seconds = 3
 
     def setup(self) -> None:
         pass
@@ -47,7 +47,7 @@ class Counting:
 class Patient(Counting):
     """Waits for others to come."""
 
-    max_wait_ms = 300
+    max_wait_ms = 2000
 
 
 class Large(Counting):
@@ -336,7 +336,7 @@ class Telling:
         steps = 0
         while not Path(item["text"]).exists():
             steps += 1
-            progress(min(0.9, steps / 100), f"step {steps}")
+            progress(min(0.9, steps / 10_000), f"step {steps}")
             Event().wait(0.01)
         progress(7, "more than all")
         return {"steps": steps}

@@ -346,6 +346,7 @@ def test_an_operator_s_key_for_a_retry_takes_none_of_the_client_s(
 def test_an_id_that_there_is_not_is_looked_for_once(
     client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(access, "FRESH_SECONDS", 600)
     looked: list[str] = []
     keys_here = app.extensions["keys"]
     find = keys_here._find

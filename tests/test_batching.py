@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from helpers import wait_for
-from jobrunner import worker
+from helpers import PATIENCE, wait_for
+from jobrunner import pace, worker
 from jobrunner.errors import ModelLoadError
 from jobrunner.outcome import Job, Outcome
 from jobrunner.polling import readable
@@ -65,15 +65,18 @@ def test_all_workers_share_what_there_is(begin: Begin) -> None:
 
 
 def test_the_next_batch_is_filled_up_shortly_before_the_one_under_way_is_done(
-    begin: Begin,
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pace, "SLOW_BATCH_SECONDS", 60)
     workers = begin()
-    run(workers, *["sleep 0.015"] * 8)
+    # So long that it is not over meanwhile.
+    workers._pace.job_seconds = 2.0
 
-    workers.give([a_job("sleep 0.015", "counting") for _ in range(11)])
+    workers.give([a_job("one", "counting") for _ in range(11)])
+    given = monotonic()
 
     assert workers.room == 5
-    assert workers.fill_at < monotonic() + 2
+    assert given < workers.fill_at < given + 16
 
 
 @pytest.mark.parametrize(("others", "left"), [(4, 0), (3, 3)])
@@ -141,7 +144,7 @@ def test_results_without_end_or_order_are_none(begin: Begin, model: str, said: s
     assert workers.lost == 0
 
 
-@pytest.mark.parametrize(("deed", "failure"), [("exit 3", "worker_lost"), ("sleep 5", "timeout")])
+@pytest.mark.parametrize(("deed", "failure"), [("exit 3", "worker_lost"), ("sleep 600", "timeout")])
 def test_a_batch_that_ends_its_worker_costs_only_the_job_that_did_it(
     begin: Begin, deed: str, failure: str
 ) -> None:
@@ -240,7 +243,7 @@ def test_a_batch_of_cancelled_jobs_is_ended(begin: Begin, tmp_path: Path) -> Non
 
 def test_a_batch_that_is_not_full_waits_for_others_to_come(begin: Begin) -> None:
     workers = begin("Patient")
-    until = monotonic() + 0.2
+    until = monotonic() + 1
     workers.give([a_job("one", "counting")], hold_until=until)
     workers.give([a_job("two", "counting")], hold_until=until + 60)
 
@@ -427,7 +430,7 @@ def test_a_model_that_is_not_well_is_replaced(
     [before] = results(run(workers, "one"))
     signs.touch()
 
-    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 15)
+    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + PATIENCE)
     signs.unlink()
 
     [after] = results(run(workers, "two"))

@@ -24,7 +24,7 @@ from processes import system
 from streams import Stream
 from web import create_app, state
 from web.errors import DatabaseUnavailable
-from web.history import percentile
+from web.history import SETTLE_SECONDS, percentile
 from web.viewers import Topic, Viewer, Viewers
 from web_server import WebServer, web_settings
 
@@ -374,13 +374,13 @@ def test_it_is_read_only_while_somebody_looks(
     # Its thread has nothing to forget any more when it has gone to sleep.
     wait_for(lambda: not viewers._topics, "nobody looks")
     before = len(looks)
-    job_id = jobs.add()
+    job_id, began = jobs.add(), monotonic()
 
     with viewers.look() as viewer:
         [job] = told(viewer)["jobs"]["jobs"]
 
     assert job["job_id"] == job_id
-    assert len(looks) == before + 1
+    assert looks[before] >= began
 
 
 def test_who_has_missed_something_is_told_the_whole() -> None:
@@ -420,7 +420,7 @@ def test_to_stop_the_web_ends_those_who_look_at_once(owner_url: str, jobs: Jobs)
         web.process.terminate()
 
         assert stream.event() is None
-        assert monotonic() < began + 2
+        assert monotonic() < began + 6  # gunicorn gives up on requests after 8
 
 
 def test_who_looks_is_told_that_the_database_is_away_and_that_it_is_back(own_server: Any) -> None:
@@ -487,7 +487,17 @@ def record(db: Db, model: str, waits: list[float], inferences: list[float]) -> N
 def test_the_last_hour_is_what_runners_have_counted(history: Callable[[], Any], jobs: Jobs) -> None:
     record(jobs.db, "sentiment", [0.2, 0.4], [1, 2, 3])
     record(jobs.db, "other", [6.0], [10])
-    jobs.db.execute("update activity set minute = minute - interval '5 min' where model = 'other'")
+    # A minute may have begun between them.
+    jobs.db.execute(
+        """
+        update activity
+        set
+            minute =
+                (select max(minute) from activity)
+                - case when model = 'other' then 5 else 0 end * interval '1 min'
+        where minute > '-infinity'
+        """
+    )
     jobs.db.execute("update activity set failed = 2, pending = 7, oldest_pending_seconds = 1.5")
 
     found = history()
@@ -525,13 +535,15 @@ def test_what_is_older_than_an_hour_is_left_out(history: Callable[[], Any], jobs
 def test_the_hour_is_read_once_a_minute_at_most(
     app: Flask, history: Callable[[], Any], jobs: Jobs
 ) -> None:
-    before = history()
-    fresh_until = app.extensions["history"]._fresh_until
+    began, before = monotonic(), history()
+    found = app.extensions["history"]
+    assert began + SETTLE_SECONDS < found._fresh_until <= monotonic() + 60 + SETTLE_SECONDS
+    # The minute may be over at any moment.
+    found._fresh_until += 60
     record(jobs.db, "sentiment", [], [1])
 
     assert history() == before
-    assert monotonic() < fresh_until <= monotonic() + 66
-    app.extensions["history"]._fresh_until = 0
+    found._fresh_until = 0
     assert history() != before
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from browsers import watched
 from helpers import Jobs, login_url
 from jobrunner import keys
-from processes import system
+from processes import TOLD, system
 from web_server import WebServer, add_crew
 
 pytestmark = pytest.mark.process
@@ -114,15 +114,17 @@ def test_a_text_is_submitted_and_watched_to_its_result(
     page.goto(address)
     is_live(page)
 
-    job = submit(page, "I love it")
+    go = tmp_path / "go"
+    job = submit(page, f"await {go}")
     expect(job).to_contain_text("pending")
     expect(job).to_contain_text("It is next")
     expect(rows(page)).to_have_count(1)
     with system(runner_url, tmp_path) as services:
-        services.runner("--workers", "1", MOCK_DELAY_SECONDS=1)
+        services.runner("--workers", "1", *TOLD, TOLD_TIMEOUT_SECONDS=600)
         expect(job).to_contain_text("processing")
+        go.touch()
         expect(job).to_contain_text("positive")
-        expect(job).to_contain_text("confidence 95%")
+        expect(job).to_contain_text("confidence 50%")
         expect(rows(page).first).to_contain_text("completed")
         expect(page.get_by_role("table", name="Runners")).to_contain_text("idle")
 

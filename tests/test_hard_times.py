@@ -15,12 +15,13 @@ import pytest
 
 from helpers import Jobs, login_url, signs, wait_for
 from jobrunner import embedded
-from processes import TOLD, System
+from processes import TOLD, Process, System
 from web_server import Answer, WebServer
 
 pytestmark = pytest.mark.process
 
-LIMIT_SECONDS = 10
+# It is 10; a machine with much else to do may add to that.
+LIMIT_SECONDS = 20
 SLOTS = 35
 # All but three that are kept for superusers, and the test's own.
 CROWD = SLOTS - 3 - 1
@@ -172,11 +173,16 @@ def test_a_runner_that_is_crowded_out_keeps_its_outcome_and_comes_back(
         refused = monotonic()
         wait_for(lambda: monotonic() > refused + 1, "it can not be told")
         assert jobs.status(job_id) == "processing"
-        assert len(runner.lines("database_lost")) > len(runner.lines("database_back"))
+        wait_for(lambda: is_away(runner), "it has noticed")
 
     assert completed_at_first(jobs, job_id)
     assert len(runner.lines("claimed")) == 1
     wait_for(lambda: admin.execute("select from runner where has_lock").rowcount, "it listens")
+
+
+def is_away(runner: Process) -> bool:
+    """Whether it has lost the database, and not found it again."""
+    return len(runner.lines("database_lost")) > len(runner.lines("database_back"))
 
 
 def push_out(admin: psycopg.Connection[Any], server: embedded.Server, crowd: ExitStack) -> None:

@@ -1,14 +1,15 @@
 """The database comes and goes: runner and web come back by themselves, and nothing is lost."""
 
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import psycopg
 import pytest
 
-from helpers import Jobs, wait_for
+from helpers import Jobs, signs, wait_for
 from jobrunner import embedded
-from processes import System
+from processes import TOLD, System
 
 pytestmark = pytest.mark.process
 
@@ -28,10 +29,10 @@ def test_connections_that_are_terminated_again_and_again_lose_and_repeat_nothing
     Jobs(admin).add_many(300)
 
     for progress in range(20, 260, 20):
-        wait_for(lambda n=progress: jobs.count("completed") >= n, f"{progress} are completed", 30)
+        wait_for(lambda n=progress: jobs.count("completed") >= n, f"{progress} are completed")
         admin.execute(TERMINATE, [whose])
 
-    wait_for(lambda: jobs.count("completed") == 300, "all are completed", 30)
+    wait_for(lambda: jobs.count("completed") == 300, "all are completed")
     assert admin.execute("select max(attempt) from job").fetchone() == (1,)
     done = [line["job_id"] for line in runner.lines("completed")]
     assert len(done) == len(set(done))
@@ -46,15 +47,19 @@ def has_lock(admin: psycopg.Connection[Any]) -> bool:
 
 
 def test_a_database_that_is_read_only_for_a_while_is_waited_for(
-    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server
+    services: System,
+    admin: psycopg.Connection[Any],
+    own_server: embedded.Server,
+    tmp_path: Path,
 ) -> None:
-    runner = services.runner(MOCK_DELAY_SECONDS=0.5)
+    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=600)
     web = services.web(own_server.url)
-    jobs = Jobs(admin)
-    assert web.submit("good")[0] == 202
-    wait_for(lambda: jobs.count("processing"), "a job is being processed")
+    jobs, go = Jobs(admin), tmp_path / "go"
+    assert web.submit(f"await {go}")[0] == 202
+    wait_for(lambda: signs(tmp_path / "go.begun"), "a job is being processed")
 
     read_only(admin, "on")
+    go.touch()
     wait_for(lambda: runner.lines("database_refused"), "the runner can not write")
     refused = wait_for(lambda: web.submit("good")[0] == 503, "the web says 503")
     read_only(admin, "off")
@@ -88,7 +93,7 @@ def test_an_outage_longer_than_the_rule_of_death_makes_no_runner_dead(
     for runner in runners:
         wait_for(lambda runner=runner: runner.lines("database_back"), "the runner is back")
     with psycopg.connect(own_server.url, autocommit=True) as admin:
-        wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished", 20)
+        wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
         assert admin.execute("select attempt from job").fetchall() == [(1,), (1,)]
     for runner in runners:
         assert runner.lines("runner_lost") == []

@@ -19,7 +19,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import Jobs, wait_for
+from helpers import PATIENCE, Jobs, wait_for
+from jobrunner import child as child_module
 from jobrunner.child import Child
 from jobrunner.embedded import free_port
 from jobrunner.errors import JobrunnerError, PortTaken
@@ -43,6 +44,8 @@ class Sentiment:
     def predict(self, item):
         return {"sentiment": "mine", "confidence": 1}
 """
+# More than it gives itself: what it says then is to be seen.
+UP_SECONDS = 90
 COMMAND = [sys.executable, "-m", "jobrunner", "up"]
 
 
@@ -67,13 +70,15 @@ class Up:
         return self.output_file.read_text()
 
     def wait_until_ready(self) -> "Up":
-        wait_for(lambda: "jobrunner is up" in self.output or self.process.poll(), "it is up", 60)
+        wait_for(
+            lambda: "jobrunner is up" in self.output or self.process.poll(), "it is up", UP_SECONDS
+        )
         assert self.process.poll() is None, self.output
         self.pids = family(self.pid)
         return self
 
     def wait(self) -> int:
-        return self.process.wait(40)
+        return self.process.wait(PATIENCE)
 
     def send(self, signum: int) -> None:
         self.process.send_signal(signum)
@@ -133,7 +138,9 @@ def up_environment(home: Path, port: int, **settings: object) -> dict[str, str]:
 
 def refusal(environment: dict[str, str]) -> str:
     """Run `up` where it must not start; the one line in which it says why."""
-    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        COMMAND, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout == ""
     assert re.fullmatch(r"Error: .*\n", done.stderr)
@@ -225,7 +232,7 @@ def test_the_curl_line_that_it_prints_gets_a_job_done(up: Up) -> None:
     header = words[words.index("-H") + 1].split(": ")
 
     request = urllib.request.Request(address, body.encode(), {header[0]: header[1]})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         job = json.load(answer)
 
     assert answer.status == 202
@@ -263,8 +270,8 @@ def test_a_runner_that_is_killed_is_started_again_and_its_job_is_done(up: Up) ->
 
     for job_id in job_ids:
         up.wait_for_job(job_id)
-    [again] = up.query("select pid from runner where lost_at is null")
-    assert again != pid
+    live = "select pid from runner where lost_at is null"
+    wait_for(lambda: len(up.query(live)) == 1 and pid not in up.query(live), "another is there")
     assert "child_crashed name=runner code=-9" in up.output
 
 
@@ -295,7 +302,7 @@ def test_a_web_that_is_killed_is_started_again_and_its_workers_do_not_keep_the_p
 
         wait_for(lambda: "child_crashed name=web code=-9" in up.output, "it is noticed")
         wait_for(lambda: not alive(workers), "its workers are gone", 10)
-        wait_for(lambda: up.call("/readyz")[0] == 200, "the web is ready again", 30)
+        wait_for(lambda: up.call("/readyz")[0] == 200, "the web is ready again")
     assert up.web()[0] != master
 
 
@@ -323,7 +330,8 @@ def test_a_runner_that_was_told_to_stop_stays_away(start: Callable[..., Up]) -> 
     assert up.wait() == 0
 
 
-def test_a_child_that_does_not_stay_up_is_given_up() -> None:
+def test_a_child_that_does_not_stay_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "SHORT_LIFE_SECONDS", PATIENCE)
     command = ["-c", "raise SystemExit(3)"]
     child = Child("web", command, dict(os.environ), 1, signal.SIGKILL, may_end=False, proven=True)
     child.start()
@@ -342,7 +350,7 @@ def test_a_child_that_does_not_stay_up_is_given_up() -> None:
 def test_sigterm_lets_the_job_in_hand_finish_stops_all_in_order_and_keeps_the_data(
     start: Callable[..., Up],
 ) -> None:
-    first = start(MOCK_DELAY_SECONDS=0.8)
+    first = start(MOCK_DELAY_SECONDS=4)
     job_id = first.submit()
     first.wait_for_job(job_id, "processing")
 
@@ -373,7 +381,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_job_in_hand(
     wait_for(lambda: "Stopping" in up.output, "it is stopping")
     up.send(signal.SIGINT)
 
-    assert up.process.wait(20) == 0
+    assert up.wait() == 0
     row = jobs.get(job_id)
     assert (row["status"], row["attempt"]) == ("pending", 0)
     assert_nothing_is_left(up)
@@ -384,12 +392,15 @@ def test_a_second_ctrl_c_does_not_wait_for_a_client_that_stalls(start: Callable[
     with socket.create_connection(("127.0.0.1", up.port)) as client:
         client.sendall(HALF_A_REQUEST)
         wait_for(lambda: up.call("/readyz")[0] == 200, "others are served")
+        master, workers = up.web()
 
         up.send(signal.SIGINT)
         wait_for(lambda: "Handling signal: term" in up.output, "the web is stopping")
         up.send(signal.SIGINT)
 
-        assert up.process.wait(8) == 0
+        # For the client it would wait for 8 s; for how long the rest takes is the machine's affair.
+        wait_for(lambda: not alive({master, *workers}), "the web is gone", 6)
+        assert up.wait() == 0
     assert_nothing_is_left(up)
 
 
@@ -407,7 +418,7 @@ def test_ctrl_c_in_a_terminal_stops_all_and_shows_no_traceback(tmp_path: Path) -
             said += os.read(terminal, 65536)
         return said
 
-    wait_for(lambda: b"jobrunner psql" in read(), "it is up", 60)
+    wait_for(lambda: b"jobrunner psql" in read(), "it is up", UP_SECONDS)
     pids = family(pid)
     os.write(terminal, b"\x03")
     wait_for(lambda: b"Stopped." in read(), "it has stopped")
@@ -422,7 +433,7 @@ def test_ctrl_c_in_a_terminal_stops_all_and_shows_no_traceback(tmp_path: Path) -
 
 def test_a_terminal_that_is_closed_stops_all(tmp_path: Path, jobs: Jobs, owner_url: str) -> None:
     home = tmp_path / "home"
-    changes = {"DATABASE_URL": owner_url, "MOCK_DELAY_SECONDS": 1}
+    changes = {"DATABASE_URL": owner_url, "MOCK_DELAY_SECONDS": 4}
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(COMMAND[0], COMMAND, up_environment(home, free_port(), **changes))
