@@ -57,6 +57,19 @@ def test_a_batch_says_how_many_are_in_which_status(client: FlaskClient, jobs: Jo
     assert client.get(f"/jobs/{first}").get_json()["batch_id"] == accepted["batch_id"]
 
 
+def test_a_batch_that_is_known_is_not_sent_again(client: FlaskClient, jobs: Jobs) -> None:
+    accepted = submit(client, [{"text": "good"}] * 2)
+    path = f"/batches/{accepted['batch_id']}"
+    known = {"If-None-Match": client.get(path).headers["ETag"]}
+
+    again = client.get(path, headers=known)
+    assert (again.status_code, again.data) == (304, b"")
+
+    jobs.start(accepted["job_ids"][0])
+    changed = client.get(path, headers=known)
+    assert (changed.status_code, changed.get_json()["processing"]) == (200, 1)
+
+
 @pytest.mark.parametrize("batch_id", [UNKNOWN, "x", UNKNOWN.replace("-", "")])
 def test_a_batch_that_is_not_there_is_not_found(client: FlaskClient, batch_id: str) -> None:
     response = client.get(f"/batches/{batch_id}")

@@ -224,6 +224,18 @@ def test_a_job_that_is_known_is_not_sent_again(client: FlaskClient, jobs: Jobs) 
     assert (changed.status_code, changed.get_json()["status"]) == (200, "processing")
 
 
+def test_who_wants_a_job_as_it_is_not_any_more_is_refused_as_ever(
+    client: FlaskClient, jobs: Jobs
+) -> None:
+    path = f"/jobs/{jobs.add(status='completed')}"
+
+    refused = client.get(path, headers={"If-Match": '"another"'})
+
+    assert (refused.status_code, refused.mimetype) == (412, "application/problem+json")
+    assert refused.get_json()["status"] == 412
+    assert refused.headers["Cache-Control"] == "no-store"
+
+
 def test_a_final_job_may_be_kept_for_long_by_its_client_alone(
     client: FlaskClient, jobs: Jobs
 ) -> None:

@@ -256,6 +256,9 @@ def test_over_the_cap_a_wait_is_answered_at_once_and_a_stream_refused(
         began = monotonic()
         assert web.send("GET", f"/jobs/{job_id}?wait=30").json["status"] == "pending"
         assert web.send("POST", "/predict?wait=30", b'{"text": "fine"}').status == 202
+        preferred = web.send("GET", f"/jobs/{job_id}", None, {"Prefer": "wait=30"})
+        assert preferred.json["status"] == "pending"
+        assert "Preference-Applied" not in preferred.headers
         refused = web.send("GET", f"/jobs/{job_id}/events")
 
         assert monotonic() < began + 25

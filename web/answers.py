@@ -10,6 +10,7 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import BaseModel
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import PreconditionFailed
 
 UNKNOWN_SECONDS = 2
 MAX_SECONDS = 30
@@ -54,10 +55,13 @@ def of_text(
 def conditional(response: Response) -> Response:
     """Give an answer its ETag, and 304 without a body where the client has it already.
 
-    :source: RFC 9110, section 13.1.2.
+    :raises PreconditionFailed: where the client wants it as it is not, by ``If-Match``.
+    :source: RFC 9110, section 13.1.
     """
     response.add_etag()
     response.make_conditional(request)
+    if response.status_code == PreconditionFailed.code:
+        raise PreconditionFailed
     return response
 
 

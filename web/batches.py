@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from flask import Blueprint, Response
 
 from web import access, admission, database, idempotency, inputs, json_body, submissions, tracing
-from web.answers import answer, retry_after
+from web.answers import answer, conditional, retry_after
 from web.idempotency import Found, Key
 from web.inputs import Input
 from web.predict import new_jobs
@@ -69,7 +69,7 @@ def show_batch(batch_id: str) -> Response:
     names = ("total", "pending", "processing", "completed", "failed")
     batch = Batch(batch_id=wanted, **dict(zip(names, counts, strict=True)))
     headers = {"Cache-Control": "private, no-cache"}
-    return answer(batch, headers=headers)
+    return conditional(answer(batch, headers=headers))
 
 
 def insert(submission: BatchSubmission, key: Key | None) -> tuple[UUID, list[UUID]]:

@@ -35,7 +35,7 @@ COUNT_AHEAD = """
 def show(job_id: str) -> Response:
     """Show a job, once it is final where the client waits for that."""
     wait = waiting.wanted()
-    row = waiting.until_final(read(parse_id(job_id)), wait.seconds)
+    row = waiting.until_final(read(parse_id(job_id)), wait)
     kept = {"Cache-Control": FINAL} if row["finished_at"] is not None else {}
     return conditional(answer_job(row, headers=wait.headers | kept))
 

@@ -53,7 +53,7 @@ def predict() -> Response:
 
 def accepted(job_id: UUID, wait: Wait, eta: float | None, is_new: bool) -> Response:
     """Answer whose job is committed: 202, or 200 with the job where he waits and it gets final."""
-    if wait.seconds and (job := final(job_id, wait.seconds, is_new)):
+    if wait.seconds and (job := final(job_id, wait, is_new)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
     headers = {
         "Location": f"/jobs/{job_id}",
@@ -64,13 +64,13 @@ def accepted(job_id: UUID, wait: Wait, eta: float | None, is_new: bool) -> Respo
     return answer(body.model_dump(mode="json"), 202, headers)
 
 
-def final(job_id: UUID, seconds: float, is_new: bool) -> Row | None:
+def final(job_id: UUID, wait: Wait, is_new: bool) -> Row | None:
     """Wait for a job that was accepted; None if it is not final in time, or can't be read.
 
     A new one is read by those who watch, together with others.
     """
     try:
-        row = waiting.until_final(unread(job_id) if is_new else read(job_id), seconds)
+        row = waiting.until_final(unread(job_id) if is_new else read(job_id), wait)
     except (DatabaseUnavailable, NotFound):
         return None
     return row if row["finished_at"] is not None else None

@@ -24,6 +24,7 @@ FRAMES = 12
 DETAILS = {
     404: "There is nothing at this address; /docs shows what there is.",
     405: "This address is not made for this method; see the header Allow.",
+    412: "It is not as If-Match says.",
 }
 
 NOT_REACHED = "The service can not reach its database. Try again in a moment."

@@ -71,13 +71,15 @@ def wanted() -> Wait:
     return Wait(min(int(preferred[1]), MAX_SECONDS), preferred=True)
 
 
-def until_final(row: Row, seconds: float) -> Row:
+def until_final(row: Row, wait: Wait) -> Row:
     """Wait for a job to be final, and give it as it stood last."""
-    if row["finished_at"] is not None or seconds <= 0:
+    if row["finished_at"] is not None or wait.seconds <= 0:
         return row
     try:
-        row = changes.get().last(row, seconds)
+        row = changes.get().last(row, wait.seconds)
     except Full:
+        # It was not followed, so nothing says that it was.
+        wait.preferred = False
         return row
     budget.renew()
     if row["finished_at"] is not None:

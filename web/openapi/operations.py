@@ -122,10 +122,11 @@ def show_batch() -> Json:
         "operationId": "getBatch",
         "tags": ["jobs"],
         "summary": "Read how far a batch is",
-        "parameters": [BATCH_ID],
+        "parameters": [BATCH_ID, NONE_MATCH],
         "responses": {
-            "200": answer("Its jobs, counted by status.", "Batch"),
-            **problems(401, 404, 503),
+            "200": answer("Its jobs, counted by status.", "Batch", {"ETag": ETAG}),
+            "304": NOT_MODIFIED,
+            **problems(401, 404, 412, 503),
         },
     }
 
@@ -143,7 +144,7 @@ def show_job() -> Json:
         "responses": {
             "200": answer("The job as it stands.", "Job", headers | APPLIED),
             "304": NOT_MODIFIED,
-            **problems(401, 404, 422, 503),
+            **problems(401, 404, 412, 422, 503),
         },
     }
 
@@ -157,7 +158,7 @@ def show_input() -> Json:
         "responses": {
             "200": answer("Its input.", "JobInput", {"ETag": ETAG}),
             "304": NOT_MODIFIED,
-            **problems(401, 404, 503),
+            **problems(401, 404, 412, 503),
         },
     }
 
@@ -235,7 +236,7 @@ def list_jobs() -> Json:
         "responses": {
             "200": answer("A page of jobs.", "JobPage", headers),
             "304": NOT_MODIFIED,
-            **problems(401, 422, 503),
+            **problems(401, 412, 422, 503),
         },
     }
 
@@ -281,6 +282,7 @@ def show_dashboard() -> Json:
                 "content": {"text/html": {"schema": {"type": "string"}}},
             },
             "304": NOT_MODIFIED,
+            **problems(412),
         },
     }
 

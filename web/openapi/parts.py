@@ -15,6 +15,7 @@ PROBLEMS = {
     404: "There is no such job, batch or model.",
     408: "The body did not arrive in time.",
     409: "The job has not failed.",
+    412: "It is not as `If-Match` says.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not `application/json`.",
     422: "Some fields are not valid; `errors` names each.",
