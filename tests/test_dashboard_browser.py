@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browsers import watched
 from helpers import Jobs, login_url
@@ -24,6 +24,8 @@ SCRIPT = "<img src=x onerror=\"document.title='taken'\"><script>document.title='
 NARROW = {"width": 360, "height": 740}
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+LONG_RUNNER = "a-host-with-quite-a-long-name-in-its-domain-1234-abcd"
+SERVE = "insert into runner_model (runner, model, version, workers) values (%s, %s, %s, 2)"
 NOWHERE = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
 HERE = "http://127.0.0.1:"
 # What the browser says of each answer that is an error: here they are meant.
@@ -358,6 +360,38 @@ def test_a_job_is_cancelled_and_retried_by_its_buttons(
     assert jobs.count("pending") == 1
 
 
+def test_an_answer_that_comes_late_is_not_taken_for_the_job_that_is_shown_by_then(
+    page: Page, address: str, jobs: Jobs
+) -> None:
+    first, second = jobs.add(), jobs.add()
+    held: list[Route] = []
+    page.route("**/cancel", lambda route: held.append(route))
+    page.goto(f"{address}#/jobs/{first}")
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(page.get_by_role("button", name="Cancel the job")).to_be_disabled()
+
+    page.goto(f"{address}#/jobs/{second}")
+    expect(standing(page)).to_contain_text("ahead")
+    with page.expect_request_finished(lambda request: request.url.endswith("/cancel")):
+        held[0].continue_()
+    # What is asked after it is answered after it.
+    page.evaluate("() => fetch('/livez').then((response) => response.text())")
+
+    # At once: the next news of the second job would put it right.
+    assert standing(page).text_content() != "It was cancelled."
+    assert page.get_by_role("button", name="Retry").is_hidden()
+    assert jobs.get(first)["status"] == "failed"
+
+
+def test_an_hour_without_a_plot_does_not_say_that_nothing_was_done_since(
+    page: Page, address: str, jobs: Jobs
+) -> None:
+    jobs.add(status="completed")
+    page.goto(address)
+
+    expect(region(page, "The last hour")).to_contain_text("drawn anew each minute")
+
+
 def test_a_job_that_is_not_there_is_told(page: Page, address: str) -> None:
     page.goto(f"{address}#/jobs/{NOWHERE}")
 
@@ -427,7 +461,8 @@ def test_colours_are_as_the_system_has_them_and_as_the_button_says(
 
 def test_a_narrow_screen_is_wide_enough(open_page: OpenPage, address: str, jobs: Jobs) -> None:
     job_id = jobs.add("word" * 500, status="failed")
-    jobs.add_runner("a-host-with-quite-a-long-name-in-its-domain-1234-abcd")
+    jobs.add_runner(LONG_RUNNER)
+    jobs.db.execute(SERVE, [LONG_RUNNER, "sentiment", "version " * 12])
     jobs.add_many(3)
     page = open_page(viewport=NARROW)
     page.goto(address)

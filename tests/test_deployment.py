@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from deploy_files import ROOT, procfile
+from helpers import wait_for
 from jobrunner import database, embedded, migrations
 from jobrunner import settings as jobrunner_settings
 from jobrunner.binaries import find_binaries
@@ -404,6 +405,29 @@ def test_the_web_inserts_and_is_refused_everything_else(deployed: Deployed) -> N
                 connection.execute(statement)
 
     assert acts == ("web_login", "job_web")
+
+
+def test_the_owner_sees_who_holds_a_lock_and_can_end_it(deployed: Deployed) -> None:
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    [query] = re.findall(r"^select\n    waiting\.pid,[^;]+", runbook, re.MULTILINE)
+    with deployed.connect("migrate") as owner, deployed.connect("web") as holder:
+        holder.execute("begin")
+        holder.execute("select pg_advisory_xact_lock(7)")
+        with deployed.connect("web") as waiting:
+            waiting.pgconn.send_query(b"select pg_advisory_xact_lock(7)")
+
+            found: list[Any] = []
+            wait_for(lambda: found.extend(owner.execute(query.encode())) or found, "who holds it")
+            row = found[0]
+
+            assert row[2:4] == (holder.info.backend_pid, "web_login")
+            assert "pg_advisory_xact_lock(7)" in row[5]
+            ended = owner.execute("select pg_terminate_backend(%s)", [row[2]]).fetchone()
+            assert ended == (True,)
+            while waiting.pgconn.get_result():
+                pass
+        with pytest.raises(psycopg.OperationalError):
+            holder.execute("select")
 
 
 def test_a_runner_acts_as_job_runner_and_deletes_as_job_janitor(deployed: Deployed) -> None:

@@ -45,6 +45,9 @@ alter role runner_login set role to 'job_runner';
 
 -- Migrations run as the owner. Nobody else gets into this database.
 grant job_web, job_runner, job_janitor to owner_login;
+-- Who is called at night sees what others do (pg_stat_activity is empty of it otherwise, as if
+-- all were well), and can end it, where it is no superuser's.
+grant pg_read_all_stats, pg_signal_backend to owner_login;
 alter database :"DBNAME" owner to owner_login;
 revoke all on database :"DBNAME" from public;
 grant connect on database :"DBNAME" to web_login, runner_login;

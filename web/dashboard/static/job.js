@@ -165,7 +165,10 @@ export class JobView {
 
   async #cancel() {
     await this.#act(this.cancel, async () => {
-      const { status, body } = await post(`/jobs/${this.#id}/cancel`);
+      const id = this.#id;
+      const { status, body } = await post(`/jobs/${id}/cancel`);
+      // Another job is shown by now, which this answer is not about.
+      if (id !== this.#id) return "";
       this.#take(body);
       if (status === 200) return "It was final before, and stays as it is.";
       return isFinal(body) ? "Cancelled." : "Asked for. It ends within seconds, unless it is done first.";
@@ -174,8 +177,9 @@ export class JobView {
 
   async #retry() {
     await this.#act(this.retry, async () => {
-      const { body } = await post(`/jobs/${this.#id}/retry`);
-      location.hash = `#/jobs/${body.job_id}`;
+      const id = this.#id;
+      const { body } = await post(`/jobs/${id}/retry`);
+      if (id === this.#id) location.hash = `#/jobs/${body.job_id}`;
       return "";
     });
   }

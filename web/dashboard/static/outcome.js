@@ -18,7 +18,7 @@ function waiting(job) {
   const place = job.queue;
   if (!place) return `${again}It waits.`;
   const ahead = place.at_least ? `${number(place.position)} or more are ahead` : place.position ? `${plural(place.position, "job")} ahead` : "It is next";
-  const eta = place.eta_seconds === null ? "nobody can tell when it is done: no runner is there, or none has run a job yet" : `done in about ${span(place.eta_seconds)}${place.at_least ? " or more" : ""}`;
+  const eta = place.eta_seconds === null ? "nobody can tell when it is done: no runner is there, or none has completed a job yet" : `done in about ${span(place.eta_seconds)}${place.at_least ? " or more" : ""}`;
   return `${again}${ahead}; ${eta}.`;
 }
 
