@@ -23,6 +23,7 @@ from jobrunner.outcome import Job, Outcome
 from processes import system
 from streams import Stream
 from web import create_app, state
+from web.dashboard.joining import join
 from web.errors import DatabaseUnavailable
 from web.history import SETTLE_SECONDS, percentile
 from web.viewers import Topic, Viewer, Viewers
@@ -154,20 +155,36 @@ def test_no_file_names_another_host() -> None:
         assert hosts <= {"http://www.w3.org/2000/svg"}, file.name
 
 
-def test_all_that_the_page_and_its_scripts_load_is_there(client: FlaskClient, page: str) -> None:
-    loaded = addresses(page)
-    folder = loaded[0].rpartition("/")[0]
-    for file in STATIC.glob("*.js"):
-        loaded += [f"{folder}/{name}" for name in re.findall(r'from "\./(.+?)"', file.read_text())]
+def test_all_that_the_page_loads_is_there(client: FlaskClient, page: str) -> None:
+    responses = [client.get(name) for name in addresses(page)]
 
-    types = {
-        name.rpartition(".")[2]: client.get(name).mimetype
-        for name in set(loaded)
-        if client.get(name).status_code == 200
-    }
-    assert all(client.get(name).status_code == 200 for name in set(loaded))
-    assert types == {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-    assert all(f"{folder}/{file.name}" in addresses(page) for file in STATIC.glob("*.js"))
+    assert {response.status_code for response in responses} == {200}
+    types = {response.mimetype for response in responses}
+    assert types == {"text/javascript", "text/css", "image/svg+xml"}
+
+
+def test_the_scripts_are_one_each_after_those_that_it_needs(client: FlaskClient, page: str) -> None:
+    [script] = [client.get(name).text for name in addresses(page) if name.endswith(".js")]
+
+    begun = re.findall(r"^const (\w+)_js = ", script, re.MULTILINE)
+    assert sorted(begun) == sorted(file.stem for file in STATIC.glob("*.js"))
+    for file in STATIC.glob("*.js"):
+        for needed in re.findall(r'from "\./(\w+)\.js"', file.read_text()):
+            assert begun.index(needed) < begun.index(file.stem)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('import { x } from "./main.js";\n', "main.js imports itself, by way of main, b"),
+        ("export default class {}\n", "b.js: export default class {}"),
+        ("export let a = 1;\n", "b.js: export let a = 1;"),
+        ('import a from "./c.js";\n', "b.js: import a from"),
+    ],
+)
+def test_a_script_that_can_not_be_joined_is_named(source: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        join({"main": 'import { a } from "./b.js";\n', "b": source}, "main")
 
 
 def test_the_page_and_its_files_are_small(client: FlaskClient, page: str) -> None:
@@ -177,7 +194,7 @@ def test_the_page_and_its_files_are_small(client: FlaskClient, page: str) -> Non
 
 
 def test_a_file_is_packed_for_who_takes_it_so(client: FlaskClient, page: str) -> None:
-    script = next(name for name in addresses(page) if name.endswith("main.js"))
+    script = next(name for name in addresses(page) if name.endswith(".js"))
     plain, packed = (
         client.get(script, headers={"Accept-Encoding": taken}) for taken in ("identity", "gzip")
     )
@@ -192,7 +209,7 @@ def test_a_file_is_packed_for_who_takes_it_so(client: FlaskClient, page: str) ->
 def test_a_file_is_kept_for_ever_and_the_page_is_asked_for_again(
     client: FlaskClient, page: str
 ) -> None:
-    script = next(name for name in addresses(page) if name.endswith("main.js"))
+    script = next(name for name in addresses(page) if name.endswith(".js"))
     kept, asked = client.get(script), client.get("/")
 
     assert kept.headers["Cache-Control"] == "public, max-age=31536000, immutable"
@@ -203,13 +220,22 @@ def test_a_file_is_kept_for_ever_and_the_page_is_asked_for_again(
 
 
 def test_a_file_of_another_version_is_not_kept(client: FlaskClient) -> None:
-    response = client.get("/dashboard/0123456789abcdef/main.js")
+    response = client.get("/dashboard/0123456789abcdef/dashboard.js")
 
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing.js", "index.html", "__init__.py", "../__init__.py", "..%2f__init__.py", "%00"]
+    "name",
+    [
+        "nothing.js",
+        "main.js",
+        "index.html",
+        "__init__.py",
+        "../__init__.py",
+        "..%2f__init__.py",
+        "%00",
+    ],
 )
 def test_nothing_but_the_files_of_the_page_is_served(name: str, client: FlaskClient) -> None:
     assert client.get(f"/dashboard/x/{name}").status_code == 404

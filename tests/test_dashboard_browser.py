@@ -237,7 +237,7 @@ def test_jobs_are_filtered_and_paged(page: Page, address: str, jobs: Jobs) -> No
 
     expect(rows(page)).to_have_count(1)
     expect(rows(page).first.get_by_role("link")).to_have_attribute("title", failed)
-    assert page.url.endswith("#/?status=failed")
+    expect(page).to_have_url(f"{address}#/?status=failed")
     page.reload()
     expect(rows(page)).to_have_count(1)
 
@@ -332,7 +332,7 @@ def test_a_job_has_an_address_of_its_own(page: Page, address: str, jobs: Jobs) -
 
     heading = page.get_by_role("heading", name=f"Job {job_id}")
     expect(heading).to_be_focused()
-    assert page.url == f"{address}#/jobs/{job_id}"
+    expect(page).to_have_url(f"{address}#/jobs/{job_id}")
     expect(region(page, "What came of it")).to_contain_text("model_error")
     expect(region(page, "Input")).to_contain_text("I love it")
     page.reload()

@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound
 
 from web import settings
 from web.answers import conditional
+from web.dashboard.joining import join
 
 blueprint = Blueprint("dashboard", __name__)
 
@@ -25,12 +26,13 @@ POLICY = (
     " require-trusted-types-for 'script'; trusted-types 'none'"
 )
 PAGE = "index.html"
+# The script that needs the others, and what all together are called.
+FIRST, SCRIPT = "main", "dashboard.js"
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 KEEP = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
 # Where the page has what is known here only.
-FOLDER, KEYS, PRELOADS = "{{ folder }}", "{{ keys }}", "{{ preloads }}"
-PRELOAD = '<link rel="modulepreload" href="{}">\n  '
+FOLDER, KEYS = "{{ folder }}", "{{ keys }}"
 
 
 class Files(NamedTuple):
@@ -72,28 +74,23 @@ def asset(version: str, name: str) -> Response:
 
 @cache
 def written(require_keys: bool) -> str:
-    """Write the page, which loads all its scripts at once."""
-    found = files()
-    folder = f"/dashboard/{found.version}"
-    scripts = sorted(name for name in found.contents if name.endswith(".js"))
+    """Write the page."""
     text = (resources.files(__name__) / "static" / PAGE).read_text("utf-8")
-    preloads = "".join(PRELOAD.format(f"{folder}/{name}") for name in scripts)
-    return (
-        text.replace(PRELOADS, preloads.rstrip())
-        .replace(FOLDER, folder)
-        .replace(KEYS, "on" if require_keys else "off")
-    )
+    folder = f"/dashboard/{files().version}"
+    return text.replace(FOLDER, folder).replace(KEYS, "on" if require_keys else "off")
 
 
 @cache
 def files() -> Files:
-    """Read the files, once a process."""
-    folder = resources.files(__name__) / "static"
-    contents = {
+    """Read the files, once a process; the scripts are one."""
+    found = {
         file.name: file.read_bytes()
-        for file in folder.iterdir()
+        for file in (resources.files(__name__) / "static").iterdir()
         if PurePath(file.name).suffix in TYPES
     }
+    scripts = {PurePath(name).stem: found.pop(name) for name in list(found) if name.endswith(".js")}
+    joined = join({name: script.decode() for name, script in scripts.items()}, FIRST)
+    contents = found | {SCRIPT: joined.encode()}
     whole = hashlib.sha256()
     for name in sorted(contents):
         whole.update(name.encode() + b"\0" + contents[name] + b"\0")

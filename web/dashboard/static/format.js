@@ -1,17 +1,22 @@
 /** Numbers, times and spans as a person reads them. */
 
-const whole = new Intl.NumberFormat("en");
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const dated = new Intl.DateTimeFormat("en-GB", {
-  year: "numeric", month: "short", day: "numeric",
-  hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
-});
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-export const number = (value) => whole.format(value);
-export const short = (value) => (value < 10_000 ? whole.format(value) : compact.format(value));
-export const exact = (time) => dated.format(new Date(time));
-export const minute = (time) => clock.format(new Date(time));
+// To make one of these takes milliseconds, and most numbers are small.
+const whole = once(() => new Intl.NumberFormat("en"));
+const compact = once(() => new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }));
+
+export const number = (value) => (value < 1000 ? String(value) : whole().format(value));
+export const short = (value) => (value < 10_000 ? number(value) : compact().format(value));
+export const minute = (time) => clock(new Date(time));
+
+/** A time to the millisecond, as the reader's clock has it. */
+export function exact(time) {
+  const at = new Date(time);
+  const day = `${at.getDate()} ${MONTHS[at.getMonth()]} ${at.getFullYear()}`;
+  return `${day}, ${clock(at)}:${padded(at.getSeconds())}.${padded(at.getMilliseconds(), 3)}`;
+}
+
 export const percent = (fraction) => `${Math.round(fraction * 100)}%`;
 export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
@@ -67,5 +72,18 @@ function parts(large, largeUnit, small, smallUnit) {
 }
 
 function trim(value) {
-  return value < 10 ? String(Math.round(value * 100) / 100) : whole.format(Math.round(value * 10) / 10);
+  return value < 10 ? String(Math.round(value * 100) / 100) : number(Math.round(value * 10) / 10);
+}
+
+function clock(at) {
+  return `${padded(at.getHours())}:${padded(at.getMinutes())}`;
+}
+
+function padded(value, digits = 2) {
+  return String(value).padStart(digits, "0");
+}
+
+function once(make) {
+  let made;
+  return () => (made ??= make());
 }

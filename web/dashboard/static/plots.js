@@ -122,14 +122,21 @@ class Plot {
     this.node = el("figure", { class: "plot" }, el("figcaption", {}, el("span", {}, spec.title), this.said), legend ?? el("p", { class: "legend" }), this.frame, this.details);
     this.frame.addEventListener("pointermove", (event) => this.#point(event));
     this.frame.addEventListener("pointerleave", () => this.#unpoint());
-    new ResizeObserver(() => this.#draw()).observe(this.frame);
+    // It is told how wide it is: who asks has the whole page laid out for it.
+    new ResizeObserver(([{ contentRect }]) => this.#fit(Math.floor(contentRect.width))).observe(this.frame);
   }
 
   show(first, model) {
     this.#first = first;
     this.#values = this.spec.series.map((each) => model[each.column]);
-    this.#draw(true);
+    this.#draw();
     this.#fillTable();
+  }
+
+  #fit(width) {
+    if (!width || width === this.#width) return;
+    this.#width = width;
+    this.#draw();
   }
 
   get #count() {
@@ -144,15 +151,13 @@ class Plot {
     return LEFT + (place + 0.5) * this.#step();
   }
 
-  #draw(anew = false) {
-    const width = Math.floor(this.frame.clientWidth);
-    if (!width || !this.#count || (!anew && width === this.#width)) return;
-    this.#width = width;
+  #draw() {
+    if (!this.#width || !this.#count) return;
     const most = this.#most();
     const { top, ticks } = scale(most, this.spec);
     const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
-    set(this.picture, "width", width);
-    set(this.picture, "viewBox", `0 0 ${width} ${HEIGHT}`);
+    set(this.picture, "width", this.#width);
+    set(this.picture, "viewBox", `0 0 ${this.#width} ${HEIGHT}`);
     set(this.picture, "aria-label", this.#words());
     say(this.said, this.#latest());
     this.marker = svg("line", { class: "marker", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
