@@ -1,10 +1,11 @@
 """The webs that are measured, ours and others that take a text and answer at once."""
 
 import os
+import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from typing import LiteralString
@@ -51,12 +52,16 @@ class Web(ABC):
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             wait_for(lambda: answers(port), self.name)
             yield port
         finally:
             end(process)
+            # LitServe leaves processes behind, which work on in the way of the next one.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 class Ours(Web):
