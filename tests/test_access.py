@@ -48,7 +48,7 @@ OPEN = [
     "/openapi.json",
     "/docs",
     "/docs/start.js",
-    "/dashboard/x/main.js",
+    "/dashboard/x/dashboard.js",
 ]
 
 
