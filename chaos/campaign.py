@@ -112,13 +112,8 @@ class Storm:
             self.disturbances.append(Disturbance(fault.kind, begun, time(), hit))
 
 
-def run(
-    plan: Plan, program: Sequence[str] = RUNNER_PROGRAM, bounds: Bounds | None = None
-) -> Outcome:
-    """Run a plan with the real runner, or with another program in its place.
-
-    ``bounds`` are for a machine that has much else to do; the recovery is the plan's.
-    """
+def run(plan: Plan, program: Sequence[str] = RUNNER_PROGRAM) -> Outcome:
+    """Run a plan with the real runner, or with another program in its place."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.name}-{plan.seed}-"))
     system = System(plan, folder, list(program))
     try:
@@ -131,7 +126,7 @@ def run(
     finally:
         system.end()
     history.leftovers += _still_alive(history, system)
-    report = checker.check(history, replace(bounds or Bounds(), recovery=plan.recovery_seconds))
+    report = checker.check(history, Bounds(recovery=plan.recovery_seconds))
     outcome = Outcome(plan, report, fired, folder)
     if not outcome.fine:
         history.save(folder / "history.json")

@@ -3,7 +3,6 @@
 import itertools
 import math
 import os
-import time
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,7 +272,7 @@ class Stuck(Unwell):
     def health(self) -> bool:
         if SIGNS.exists():
             SIGNS.rename(f"{SIGNS}.asked")
-            time.sleep(3600)
+            Event().wait()  # for ever
         return True
 
 

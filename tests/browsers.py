@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
-from typing import Any
 
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
@@ -27,12 +26,6 @@ class Chromium:
     def __init__(self, browser: Browser, pid: int) -> None:
         self.browser = browser
         self._pid = pid
-
-    def new_page(self, **options: Any) -> Page:
-        """Open a page, with a browser's memory of its own."""
-        page = self.browser.new_page(**options)
-        page.set_default_timeout(PATIENCE)
-        return page
 
     def close(self, what: Page | Browser) -> None:
         """Close a page, or all of it."""
@@ -59,9 +52,7 @@ def chromium(executable: str, folder: Path) -> Iterator[Chromium]:
     with sync_playwright() as playwright:
         # Root has no sandbox; a container may have next to no shared memory.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(
-            executable_path=script, args=arguments, timeout=PATIENCE
-        )
+        browser = playwright.chromium.launch(executable_path=script, args=arguments)
         started = Chromium(browser, int(pid.read_text()))
         try:
             yield started

@@ -169,7 +169,7 @@ def open_page(chromium: "Chromium") -> "Iterator[Callable[..., Page]]":
     opened: list[Page] = []
 
     def open_page(**options: Any) -> "Page":
-        page = chromium.new_page(**options)
+        page = chromium.browser.new_page(**options)
         opened.append(page)
         return page
 

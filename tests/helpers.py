@@ -24,12 +24,6 @@ ERROR = {"code": "model_error", "message": "it broke", "retryable": True}
 
 T = TypeVar("T")
 
-# Where much else is to be done, a process takes ten seconds to start. What is as it should be is
-# not waited for, so that a longer limit costs nothing.
-PATIENCE = 60.0
-# Who is told begins in this time, on a busy machine too; a poll comes after 60 s in such tests.
-SOON = 20.0
-
 # What a worker says of a model that takes and gives anything.
 CARD = {
     "version": "1",
@@ -66,7 +60,7 @@ def empty(owner: psycopg.Connection[Any]) -> None:
         owner.execute("insert into model (name) values ('sentiment')")
 
 
-def wait_for(fact: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+def wait_for(fact: Callable[[], T], what: str, seconds: float = 45) -> T:
     """Wait until ``fact()`` is true and return it."""
     deadline = monotonic() + seconds
     pause = Event()
@@ -227,14 +221,14 @@ class Jobs:
         wait_for(lambda: monotonic() > before + 0.3, "it has looked twice, and only listens now")
         began, job_id = monotonic(), submit() if submit else self.add("good")
         wait_for(lambda: self.status(job_id) != "pending", "the job is started")
-        return monotonic() - began < SOON
+        return monotonic() - began < 5
 
     def count(self, status: str | None = None) -> int:
         query = "select count(*) from job where %(status)s::text is null or status = %(status)s"
         row = self.db.execute(query, {"status": status}).fetchone()
         return int(row[0]) if row else 0
 
-    def wait(self, job_id: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
+    def wait(self, job_id: str, status: str, seconds: float = 45) -> dict[str, Any]:
         """Wait until the job has that status; return its row."""
         wait_for(lambda: self.status(job_id) == status, f"job {job_id} is {status}", seconds)
         return self.get(job_id)

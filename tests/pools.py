@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from uuid import uuid4
 
-from helpers import PATIENCE, wait_for
+from helpers import wait_for
 from jobrunner.outcome import Job, Outcome
 from jobrunner.polling import readable
 from jobrunner.worker_handle import WorkerLimits
@@ -15,7 +15,7 @@ LIMITS = WorkerLimits(MAX_RESULT_BYTES)
 Start = Callable[..., Workers]
 
 
-def settle(workers: Workers, done: Callable[[], bool], seconds: float = PATIENCE) -> list[Outcome]:
+def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> list[Outcome]:
     """Tend and collect until ``done``; return the outcomes of the meantime."""
     outcomes: list[Outcome] = []
 

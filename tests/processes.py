@@ -15,7 +15,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any, Self
 
-from helpers import PATIENCE, wait_for
+from helpers import wait_for
 from jobrunner.embedded import free_port
 
 HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ class Process:
     def send(self, signum: int) -> None:
         self.process.send_signal(signum)
 
-    def wait(self, seconds: float = PATIENCE) -> int:
+    def wait(self, seconds: float = 30) -> int:
         """Wait until it has ended; its exit code."""
         return self.process.wait(seconds)
 
@@ -127,7 +127,7 @@ class Web:
 
     def _answer(self, request: urllib.request.Request) -> tuple[int, Any]:
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=15) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

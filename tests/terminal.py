@@ -16,7 +16,7 @@ from typing import Self
 
 CODES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>])")
 COLOURS = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;)")
-SECONDS = 60
+SECONDS = 30
 
 
 class Terminal:

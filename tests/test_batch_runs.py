@@ -42,7 +42,7 @@ def add(jobs: Jobs, *texts: str) -> list[Any]:
 def finished(jobs: Jobs, ids: list[Any]) -> list[dict[str, Any]]:
     """Wait for jobs to be final, and read them."""
     query = "select from job where id = any(%s) and finished_at is not null"
-    wait_for(lambda: jobs.db.execute(query, [ids]).rowcount == len(ids), "all are final")
+    wait_for(lambda: jobs.db.execute(query, [ids]).rowcount == len(ids), "all are final", 30)
     return [jobs.get(job_id) for job_id in ids]
 
 
@@ -55,7 +55,7 @@ def test_a_full_queue_is_run_in_full_batches(services: System, jobs: Jobs) -> No
     assert {job["batch_size"] for job in found} == {8}
     assert [job["result"]["size"] for job in found] == [8] * 24
     assert {job["model_version"] for job in found} == {"unversioned"}
-    assert all(0 <= job["inference_seconds"] < 3 for job in found)
+    assert all(0 <= job["inference_seconds"] < 1 for job in found)
 
 
 def test_jobs_that_come_within_the_wait_go_together(services: System, jobs: Jobs) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helpers import PATIENCE, wait_for
+from helpers import wait_for
 from jobrunner import pace, worker
 from jobrunner.errors import ModelLoadError
 from jobrunner.outcome import Job, Outcome
@@ -430,7 +430,7 @@ def test_a_model_that_is_not_well_is_replaced(
     [before] = results(run(workers, "one"))
     signs.touch()
 
-    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + PATIENCE)
+    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 15)
     signs.unlink()
 
     [after] = results(run(workers, "two"))

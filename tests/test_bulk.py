@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crews import Crew
-from helpers import PATIENCE, Jobs, only_line
+from helpers import Jobs, only_line
 from jobrunner import heartbeat
 from jobrunner.bulk import collector, feed, submission
 from jobrunner.bulk.batch import Batch, Item
@@ -140,7 +140,7 @@ def test_sleeping_runners_are_woken(submit: Callable[..., Result], jobs: Jobs) -
 
     submit(texts(2))
 
-    assert len(list(jobs.db.notifies(timeout=PATIENCE, stop_after=1))) == 1
+    assert len(list(jobs.db.notifies(timeout=5, stop_after=1))) == 1
 
 
 # Waiting.

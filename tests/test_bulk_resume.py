@@ -89,7 +89,7 @@ def start(url: str, *arguments: str) -> Process:
 def execute(url: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "jobrunner", "submit", *arguments],
-        env=environment(url), capture_output=True, text=True, timeout=180, **options,
+        env=environment(url), capture_output=True, text=True, timeout=60, **options,
     )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_killed_again_and_again_it_goes_on_and_ends_with_every_row_once(
 
     for part in (1, 4, 8):
         process = start(web_url, source, "--output", "out.ndjson")
-        wait_for(lambda n=part: size() > n * 150_000, "so much is written")
+        wait_for(lambda n=part: size() > n * 150_000, "so much is written", 60)
         process.send(signum)
         process.wait()
     last = execute(web_url, source, "--output", "out.ndjson")
@@ -175,11 +175,11 @@ def test_a_restart_of_the_database_in_the_middle_is_survived(
     url = login_url(own_server.url, "web_login")
 
     process = start(url, write(20_000), "--output", "out.ndjson")
-    wait_for(lambda: size() > 300_000, "some are written")
+    wait_for(lambda: size() > 300_000, "some are written", 60)
     own_server.stop()
     own_server.start()
 
-    assert process.wait() == 0
+    assert process.wait(60) == 0
     assert process.log.startswith("The database is away: waiting for it, 60 s.\n")
     with psycopg.connect(own_server.url, autocommit=True) as admin:
         assert_complete(Jobs(admin), 20_000)
@@ -197,7 +197,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for_as_well(
     wait_for(lambda: process.log or process.process.poll() is not None, "it has said something")
     own_server.start()
 
-    assert process.wait() == 0
+    assert process.wait(60) == 0
     assert process.log.startswith("The database is away: waiting for it, 60 s.\n")
     with psycopg.connect(own_server.url, autocommit=True) as admin:
         assert_complete(Jobs(admin), 100)
@@ -243,7 +243,7 @@ def test_memory_is_bounded_however_long_the_file(web_url: str, jobs: Jobs, fast:
     command = [sys.executable, "-m", "jobrunner", "submit", source, "--output", "out.ndjson"]
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, *command],
-        env=environment(web_url), capture_output=True, text=True, timeout=180, check=True,
+        env=environment(web_url), capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
 
     assert Path(source).stat().st_size > 100_000_000

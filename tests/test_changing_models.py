@@ -54,7 +54,7 @@ def test_one_version_follows_the_other_and_back_and_no_job_is_lost_refused_or_fa
             wait_for(lambda t=stopped: len(load.since(t)) > 10, "some are posted after that")
             alone |= {post.job_id: version for post in load.since(stopped) if post.job_id}
 
-    wait_for(lambda: jobs.count("completed") == jobs.count(), "all are completed")
+    wait_for(lambda: jobs.count("completed") == jobs.count(), "all are completed", 30)
     rows = jobs.db.execute("""
         select id::text, status, attempt, model_version, (result ->> 'confidence')::float8
         from job

@@ -325,9 +325,6 @@ def test_a_few_seeds_in_a_row_have_every_class_of_faults(seconds: float) -> None
     assert drawn == set(KINDS)
 
 
-# How soon is for `make chaos` to say, on a machine of its own.
-PATIENT = Bounds(rescue=25.0, cancel=25.0, fence=25.0, start=25.0)
-
 SHORT = Plan(
     seed=1,
     seconds=5,
@@ -345,7 +342,7 @@ SHORT = Plan(
 
 @pytest.mark.process
 def test_a_short_run_with_faults_breaks_no_rule() -> None:
-    outcome = campaign.run(SHORT, bounds=PATIENT)
+    outcome = campaign.run(SHORT)
 
     assert outcome.report.violations == []
     assert outcome.unfired == []

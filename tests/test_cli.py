@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers import PATIENCE, Jobs, only_line, wait_for
+from helpers import Jobs, only_line, wait_for
 from jobrunner import migrations
 from jobrunner.cli import main, tables
 from jobrunner.cli.arguments import MODEL_NAME
@@ -70,7 +70,7 @@ def execute(
     return subprocess.run(
         [sys.executable, "-m", "jobrunner", *arguments],
         stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment(url, **settings),
-        timeout=PATIENCE,
+        timeout=30,
     )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def test_ctrl_c_while_modules_are_imported_says_nothing(way_in: list[str], tmp_p
 
     done = subprocess.run(
         [sys.executable, *way_in, "status"],
-        env=env, capture_output=True, text=True, timeout=PATIENCE,
+        env=env, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
@@ -378,7 +378,7 @@ def test_status_shows_queue_and_runners_alike_to_people_and_programs(
     assert queue["pending"] == 4
     assert queue["waiting_to_retry"] == 1
     assert queue["processing"] == 1
-    assert 90 <= queue["oldest_pending_age"] < 150
+    assert 90 <= queue["oldest_pending_age"] < 100
     assert (queue["runners"], queue["workers"]) == (1, 2)
     [runner] = said["runners"]
     assert (runner["runner"], runner["state"], runner["busy"]) == ("here-1-abcd", "working", 1)
@@ -1031,7 +1031,7 @@ def complete(url: str, *words: str) -> list[str]:
         COMP_WORDS=" ".join(["jobrunner", *words]),
         COMP_CWORD=len(words),
     )
-    done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
 
@@ -1041,7 +1041,7 @@ def test_a_shell_can_be_taught_to_complete(shell: str, runner_url: str) -> None:
     command = Path(sys.executable).parent / "jobrunner"
     env = environment(runner_url, _JOBRUNNER_COMPLETE=f"{shell}_source")
 
-    done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=30)
 
     assert f"_JOBRUNNER_COMPLETE={shell}_complete" in done.stdout
 
@@ -1053,28 +1053,15 @@ def test_commands_and_options_are_completed(runner_url: str) -> None:
     assert complete(runner_url, "list", "--status", "c") == ["completed"]
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["stop", "here"], ["runner"]),
-        (["show", "0"], ["failed", "pending"]),
-        (["cancel", "0"], ["pending"]),
-        (["retry", "0"], ["failed"]),
-    ],
-    ids=str,
-)
-def test_runners_and_jobs_are_completed(
-    words: list[str], expected: list[str], jobs: Jobs, runner_url: str
-) -> None:
-    jobs.add_runner("here-1-abcd", lease="1 h")
-    jobs.add_runner("there-2-ffff", lease="1 h")
-    names = {"here-1-abcd": "runner", jobs.add(): "pending", jobs.add(status="failed"): "failed"}
+def test_runners_and_jobs_are_completed(jobs: Jobs, runner_url: str) -> None:
+    jobs.add_runner("here-1-abcd")
+    jobs.add_runner("there-2-ffff")
+    pending, failed = jobs.add(), jobs.add(status="failed")
 
-    def offered() -> list[str]:
-        return sorted(names[each] for each in complete(runner_url, *words))
-
-    # Who has pressed a key is not kept waiting: where the database takes long, it is nothing.
-    wait_for(lambda: offered() == expected, "they are completed")
+    assert complete(runner_url, "stop", "here") == ["here-1-abcd"]
+    assert set(complete(runner_url, "show", "0")) == {pending, failed}
+    assert complete(runner_url, "cancel", "0") == [pending]
+    assert complete(runner_url, "retry", "0") == [failed]
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "", "gibberish"])

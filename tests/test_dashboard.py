@@ -400,13 +400,13 @@ def test_it_is_read_only_while_somebody_looks(
     # Its thread has nothing to forget any more when it has gone to sleep.
     wait_for(lambda: not viewers._topics, "nobody looks")
     before = len(looks)
-    job_id, began = jobs.add(), monotonic()
+    job_id = jobs.add()
 
     with viewers.look() as viewer:
         [job] = told(viewer)["jobs"]["jobs"]
 
     assert job["job_id"] == job_id
-    assert looks[before] >= began
+    assert len(looks) == before + 1
 
 
 def test_who_has_missed_something_is_told_the_whole() -> None:
@@ -446,7 +446,7 @@ def test_to_stop_the_web_ends_those_who_look_at_once(owner_url: str, jobs: Jobs)
         web.process.terminate()
 
         assert stream.event() is None
-        assert monotonic() < began + 6  # gunicorn gives up on requests after 8
+        assert monotonic() < began + 2
 
 
 def test_who_looks_is_told_that_the_database_is_away_and_that_it_is_back(own_server: Any) -> None:

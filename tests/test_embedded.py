@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 import jobrunner
-from helpers import PATIENCE, wait_for
+from helpers import wait_for
 from jobrunner.binaries import find_binaries, major_version
 from jobrunner.embedded import Server
 from jobrunner.errors import EmbeddedError
@@ -97,7 +97,7 @@ def copy(home: Path, tmp_path: Path) -> Path:
 
 
 def ask(url: str, query: str) -> Any:
-    with psycopg.connect(url, connect_timeout=60) as connection:
+    with psycopg.connect(url, connect_timeout=5) as connection:
         row = connection.execute(query).fetchone()  # type: ignore[call-overload]
     return row and row[0]
 
@@ -337,7 +337,7 @@ def test_another_users_folder_is_refused_in_a_line_that_says_what_to_do(open_fol
     nobody = pwd.getpwnam("nobody")
 
     with keeper(open_folder, **as_user(nobody)) as process:
-        _, said = process.communicate(timeout=PATIENCE)
+        _, said = process.communicate(timeout=30)
 
     assert process.returncode == 1
     assert said.startswith(str(open_folder))

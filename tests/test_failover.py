@@ -9,13 +9,12 @@ import psycopg
 import pytest
 
 from chaos.postgres import Postgres, url
-from helpers import SOON, Jobs, wait_for
+from helpers import Jobs, wait_for
 from processes import Load, Process, System, system
 
 pytestmark = pytest.mark.process
 
-# It is 10; a machine with much else to do may add to that.
-LIMIT_SECONDS = 20
+BACK_SECONDS = 10
 UNFINISHED = "select count(*) from job where finished_at is null"
 
 
@@ -36,10 +35,10 @@ def services(postgres: Postgres, tmp_path: Path) -> Iterator[System]:
 
 
 def start(services: System, postgres: Postgres) -> tuple[list[Process], Load]:
-    """Two runners with eight workers, and clients who give them more than they can do."""
+    """Two runners with eight workers, and clients who give them about as much as they can do."""
     runners = [services.runner("--workers", "4", MOCK_DELAY_SECONDS=0.5) for _ in range(2)]
     web = services.web(url("chaos_web", postgres.ports), WEB_CONCURRENCY=2)
-    return runners, Load(web, clients=12, pause=0.3)
+    return runners, Load(web, clients=6, pause=0.3)
 
 
 def test_the_loss_of_the_primary_loses_no_accepted_job_and_no_attempt(
@@ -67,13 +66,14 @@ def test_the_loss_of_the_primary_loses_no_accepted_job_and_no_attempt(
         served = wait_for(
             lambda: [post for post in load.since(promoted) if post.status == 202],
             "a POST is accepted again",
+            BACK_SECONDS,
         )
         wait_for(lambda: len(load.since(promoted)) >= 30, "the service goes on")
 
-    assert all(post.ended - post.began < LIMIT_SECONDS for post in refused + served)
+    assert all(post.ended - post.began < 10 for post in refused + served)
     assert {post.status for post in load.posted} == {202, 503}
     with postgres.connect() as owner:
-        wait_for(lambda: owner.execute(UNFINISHED).fetchone() == (0,), "all jobs are done")
+        wait_for(lambda: owner.execute(UNFINISHED).fetchone() == (0,), "all jobs are done", 20)
         rows = owner.execute("select id::text, status, attempt, errors from job").fetchall()
     outcome = {row[0]: row[1:] for row in rows}
     assert {job_id for job_id in load.accepted if job_id not in outcome} == set()
@@ -86,7 +86,7 @@ def test_the_loss_of_the_primary_loses_no_accepted_job_and_no_attempt(
 
 
 def test_a_runner_hears_the_new_primary(services: System, postgres: Postgres) -> None:
-    """It polls so seldom that only a notification explains a start before."""
+    """It polls so seldom that only a notification explains a start within ten."""
     services.runner(MOCK_DELAY_SECONDS=0, JOBRUNNER_POLL_SECONDS=60)
     postgres.crash_primary()
     postgres.promote()
@@ -98,7 +98,7 @@ def test_a_runner_hears_the_new_primary(services: System, postgres: Postgres) ->
         owner.execute("""insert into job (input) values ('{"text": "good"}')""")
         wait_for(lambda: Jobs(owner).count("completed") == 1, "the job is done")
 
-    assert monotonic() - began < SOON
+    assert monotonic() - began < 10
 
 
 def is_writable(owner: psycopg.Connection[Any]) -> bool:

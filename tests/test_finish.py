@@ -347,7 +347,7 @@ def test_outcomes_are_not_held_back_for_long(
 ) -> None:
     outbox.add([good(claim_one(runner, jobs))])
 
-    wait_for(lambda: not outbox.holds_back(ahead=1000), "it is time")
+    wait_for(lambda: not outbox.holds_back(ahead=1000), "it is time", 10)
 
 
 def test_outcomes_wait_for_a_database_that_is_away(

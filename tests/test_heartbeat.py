@@ -6,7 +6,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from helpers import CARD, PATIENCE, Jobs, wait_for
+from helpers import CARD, Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import ModelPulse, Pulse
@@ -130,9 +130,9 @@ def test_who_listens_in_vain_hears_that_the_server_has_gone(runner_url: str, job
 
     # First comes why, then the end.
     with suppress(psycopg.OperationalError):
-        assert readable([link.fileno()], PATIENCE)
+        assert readable([link.fileno()], 10)
         link.hear()
-        assert readable([link.fileno()], PATIENCE)
+        assert readable([link.fileno()], 10)
     with pytest.raises(psycopg.OperationalError):
         link.hear()
     link.lose()

@@ -17,10 +17,6 @@ from helpers import Jobs
 from web_server import Answer, WebServer
 
 MIB = 1024 * 1024
-# How fast it draws is the machine's affair.
-UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-properties = settings(max_examples=150, deadline=None, suppress_health_check=UNCHECKED)
-
 GOOD = b'{"text": "I love it"}'
 
 
@@ -85,7 +81,9 @@ def test_what_is_not_strict_json_is_a_400(body: bytes, client: FlaskClient, jobs
     assert jobs.count() == 0
 
 
-@properties
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(body=st.binary(max_size=80))
 def test_any_bytes_are_refused_unless_they_are_a_good_body(
     body: bytes, client: FlaskClient
@@ -112,7 +110,9 @@ values = st.recursive(
 )
 
 
-@properties
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(body=values, known=st.dictionaries(st.sampled_from(["text", "model", "priority"]), values))
 def test_any_json_is_accepted_or_refused_in_good_order(
     body: Any, known: dict[str, Any], client: FlaskClient

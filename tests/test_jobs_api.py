@@ -158,8 +158,7 @@ def test_retry_after_of_a_processing_job_is_what_its_inference_still_takes(
 
     response = client.get(f"/jobs/{job_id}")
 
-    # A second or two may have gone by.
-    assert 6 <= int(response.headers["Retry-After"]) <= 8
+    assert response.headers["Retry-After"] == "8"
 
 
 def test_the_place_counts_whom_a_runner_claims_before(read: Read, jobs: Jobs) -> None:
@@ -195,7 +194,7 @@ def test_the_estimate_is_the_present_rate_of_the_live_runners(read: Read, jobs: 
 def test_the_estimate_counts_the_time_until_the_next_attempt(read: Read, jobs: Jobs) -> None:
     add_crew(jobs, workers=2, seconds=5)
 
-    assert read(jobs.add(due_in="60 s"))["queue"]["eta_seconds"] == pytest.approx(65, abs=10)
+    assert read(jobs.add(due_in="60 s"))["queue"]["eta_seconds"] == pytest.approx(65, abs=2)
 
 
 @pytest.mark.parametrize(

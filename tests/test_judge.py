@@ -127,7 +127,7 @@ def test_a_lock_that_comes_back_in_time_saves_its_runner(
 def test_a_runner_without_a_lock_is_judged_by_its_lease_alone(
     runner: BoundedConnection, jobs: Jobs, judge: Judge, clock: Clock
 ) -> None:
-    jobs.add_runner(OTHER, has_lock=False, lease="30 s", heartbeat_ago="10 s")
+    jobs.add_runner(OTHER, has_lock=False, lease="30 s", heartbeat_ago="29 s")
     assert sweep_for(judge, runner, clock, 40) == []
 
     jobs.db.execute("update runner set heartbeat_at = now() - interval '31 s'")

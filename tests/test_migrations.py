@@ -98,7 +98,7 @@ def at_once(*calls: Callable[[], list[int]]) -> list[list[int]]:
     barrier = Barrier(len(calls))
 
     def call(this: Callable[[], list[int]]) -> list[int]:
-        barrier.wait(60)
+        barrier.wait(10)
         return this()
 
     with ThreadPoolExecutor(len(calls)) as pool:
@@ -423,7 +423,7 @@ def test_a_migrator_that_dies_lets_the_next_one_work(url: str, folder: Path) -> 
         wait_for(lambda: other.execute(sleeping, [pid]).rowcount, "the migrator is at work")
         other.execute("select pg_terminate_backend(%s, 5000)", [pid])
         with pytest.raises(MigrationError, match="create_pause was not applied"):
-            asleep.result(60)
+            asleep.result(15)
     (folder / f"{version:04d}_create_pause.sql").write_text("create table pause ()")
 
     assert migrate(url) == [version]

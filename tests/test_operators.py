@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from helpers import LOGINS, PATIENCE, Jobs, login_url
+from helpers import LOGINS, Jobs, login_url
 from jobrunner import queue
 from processes import System
 
@@ -180,7 +180,7 @@ def test_of_a_job_in_work_the_runner_is_asked(operator: Db, jobs: Jobs) -> None:
 
     assert cancel(operator, job_id) == "its runner is asked to end it"
     assert cancel(operator, job_id) == "its runner is asked to end it"
-    heard = [note.payload for note in jobs.db.notifies(timeout=PATIENCE, stop_after=1)]
+    heard = [note.payload for note in jobs.db.notifies(timeout=10, stop_after=1)]
     assert (heard, jobs.status(job_id)) == ([job_id], "processing")
 
 

@@ -29,10 +29,10 @@ def test_connections_that_are_terminated_again_and_again_lose_and_repeat_nothing
     Jobs(admin).add_many(300)
 
     for progress in range(20, 260, 20):
-        wait_for(lambda n=progress: jobs.count("completed") >= n, f"{progress} are completed")
+        wait_for(lambda n=progress: jobs.count("completed") >= n, f"{progress} are completed", 30)
         admin.execute(TERMINATE, [whose])
 
-    wait_for(lambda: jobs.count("completed") == 300, "all are completed")
+    wait_for(lambda: jobs.count("completed") == 300, "all are completed", 30)
     assert admin.execute("select max(attempt) from job").fetchone() == (1,)
     done = [line["job_id"] for line in runner.lines("completed")]
     assert len(done) == len(set(done))
@@ -93,7 +93,7 @@ def test_an_outage_longer_than_the_rule_of_death_makes_no_runner_dead(
     for runner in runners:
         wait_for(lambda runner=runner: runner.lines("database_back"), "the runner is back")
     with psycopg.connect(own_server.url, autocommit=True) as admin:
-        wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
+        wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished", 20)
         assert admin.execute("select attempt from job").fetchall() == [(1,), (1,)]
     for runner in runners:
         assert runner.lines("runner_lost") == []

@@ -20,9 +20,8 @@ from web_server import add_crew, web_settings
 
 Predict = Callable[..., TestResponse]
 
-# How fast it draws is the machine's affair.
-UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-properties = settings(max_examples=80, deadline=None, suppress_health_check=UNCHECKED)
+ONE_DATABASE = [HealthCheck.function_scoped_fixture]
+properties = settings(max_examples=80, deadline=None, suppress_health_check=ONE_DATABASE)
 
 # Everything that a JSON string can hold, but what PostgreSQL can't.
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -183,7 +182,7 @@ def test_a_model_is_known_within_moments_of_its_registration(
     predict()
     db.execute("insert into model (name) values ('spam')")
 
-    wait_for(lambda: predict(model="spam").status_code == 202, "spam is known")
+    wait_for(lambda: predict(model="spam").status_code == 202, "spam is known", seconds=10)
 
 
 @pytest.mark.parametrize(

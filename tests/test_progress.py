@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from helpers import PATIENCE, Jobs, wait_for
+from helpers import Jobs, wait_for
 from jobrunner import progress
 from jobrunner.cli import main
 from jobrunner.outcome import Job
@@ -172,7 +172,7 @@ def test_it_reaches_the_reader_the_stream_and_the_operator(
 
 
 def seen_in_stream(address: str) -> Iterator[Any]:
-    with urllib.request.urlopen(address, timeout=PATIENCE) as stream:
+    with urllib.request.urlopen(address, timeout=30) as stream:
         for line in stream:
             if line.startswith(b"data: "):
                 yield json.loads(line.removeprefix(b"data: "))

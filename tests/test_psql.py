@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from helpers import PATIENCE, Jobs
+from helpers import Jobs
 from jobrunner import binaries, psql, shortcuts
 from jobrunner.cli.database import psql_command
 from jobrunner.errors import EmbeddedError, JobrunnerError
@@ -30,7 +30,7 @@ def run(web_url: str) -> Psql:
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobrunner", "psql", *arguments]
         env = os.environ | {"DATABASE_URL": web_url} | changes
-        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=PATIENCE)
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30)
 
     return run
 
@@ -150,7 +150,7 @@ def at_terminal(web_url: str, tmp_path: Path) -> Callable[..., str]:
     return at_terminal
 
 
-def shown_on(terminal: int, seconds: float = PATIENCE) -> str:
+def shown_on(terminal: int, seconds: float = 30) -> str:
     """Read until the other side is closed."""
     shown, deadline = b"", monotonic() + seconds
     while select.select([terminal], [], [], max(0, deadline - monotonic()))[0]:
@@ -262,7 +262,7 @@ def test_through_a_pipe_there_is_nothing_of_it(run: Psql, web_url: str) -> None:
         capture_output=True,
         text=True,
         env=os.environ | {"DATABASE_URL": web_url},
-        timeout=PATIENCE,
+        timeout=30,
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "one\n:queues\n", "")

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from helpers import CARD, LOGINS, PATIENCE, POSITIVE, Jobs, empty, login_url
+from helpers import CARD, LOGINS, POSITIVE, Jobs, empty, login_url
 from jobrunner import database, heartbeat, janitor, queue
 from jobrunner.activity import Activity
 from jobrunner.outcome import Failure, Outcome
@@ -268,7 +268,7 @@ def test_the_web_wakes_a_sleeping_runner(web: Db, db: Db, jobs: Jobs) -> None:
 
     web.execute("insert into job (input) values ('{}')")
 
-    heard = [note.channel for note in db.notifies(timeout=PATIENCE, stop_after=1)]
+    heard = [note.channel for note in db.notifies(timeout=10, stop_after=1)]
     db.execute("unlisten *")
     assert heard == ["job_submitted"]
 

@@ -11,14 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import SOON, Jobs, login_url, signs, wait_for
+from helpers import Jobs, login_url, signs, wait_for
 from jobrunner import database, embedded, migrations, queue
 from processes import TOLD, Load, Process, System, environment, system
 
 pytestmark = pytest.mark.process
-
-# What is rescued within a test was not found by the lease.
-LONG_LEASE: dict[str, Any] = {"JOBRUNNER_LEASE_SECONDS": 3600}
 
 
 @pytest.fixture
@@ -27,8 +24,8 @@ def services(runner_url: str, tmp_path: Path) -> Iterator[System]:
         yield started
 
 
-def all_completed(jobs: Jobs, count: int) -> None:
-    wait_for(lambda: jobs.count("completed") == count, f"{count} completed")
+def all_completed(jobs: Jobs, count: int, seconds: float = 40) -> None:
+    wait_for(lambda: jobs.count("completed") == count, f"{count} completed", seconds)
 
 
 def test_a_job_goes_from_post_to_result(
@@ -51,15 +48,14 @@ def test_a_job_goes_from_post_to_result(
 def test_the_estimate_of_a_steady_queue_is_true_within_a_factor_of_two(
     services: System, web_url: str, jobs: Jobs
 ) -> None:
-    # So long that what a busy machine adds to a job does not count.
-    services.runner("--workers", "2", MOCK_DELAY_SECONDS=1)
+    services.runner("--workers", "2", MOCK_DELAY_SECONDS=0.2)
     web = services.web(web_url)
     jobs.add_many(4)
     all_completed(jobs, 4)
     known = "select from runner where inference_seconds is not null"
     wait_for(lambda: jobs.db.execute(known).rowcount, "it is known how long a job takes")
 
-    last = jobs.add_many(16)[-1]
+    last = jobs.add_many(40)[-1]
 
     def estimate() -> float | None:
         queue_now = web.get(f"/jobs/{last}")[1]["queue"]
@@ -83,7 +79,7 @@ def test_a_sleeping_runner_is_woken_by_an_insert_by_hand(services: System, jobs:
     jobs.db.execute("""insert into job (model, input) values ('sentiment', '{"text": "good"}')""")
 
     all_completed(jobs, 1)
-    assert monotonic() - started < SOON
+    assert monotonic() - started < 10
 
 
 def test_without_notifications_the_poll_finds_the_job(services: System, jobs: Jobs) -> None:
@@ -131,7 +127,7 @@ def test_an_urgent_job_is_not_passed_over_for_long_by_a_busy_runner(
 
     urgent = jobs.add(priority=100)
 
-    jobs.wait(urgent, "completed")
+    jobs.wait(urgent, "completed", 10)
     assert jobs.status(waiting[-1]) == "pending"
 
 
@@ -186,15 +182,17 @@ def test_no_text_and_no_result_gets_into_the_log(services: System, jobs: Jobs) -
 def test_after_kill_9_in_mid_inference_another_runner_completes_the_jobs(
     services: System, jobs: Jobs
 ) -> None:
-    victim = services.runner(MOCK_DELAY_SECONDS=600, **LONG_LEASE)
+    victim = services.runner(MOCK_DELAY_SECONDS=60)
     held = [jobs.add(), jobs.add()]
     for job_id in held:
         jobs.wait(job_id, "processing")
     services.runner(MOCK_DELAY_SECONDS=0)
+    killed = monotonic()
 
     victim.send(signal.SIGKILL)
 
     rows = [jobs.wait(job_id, "completed") for job_id in held]
+    assert monotonic() - killed < 10
     assert [row["attempt"] for row in rows] == [2, 2]
     assert [row["errors"][0]["code"] for row in rows] == ["runner_lost"] * 2
 
@@ -212,14 +210,14 @@ def test_a_claim_that_its_runner_never_heard_of_is_handed_back_uncounted(
         [job] = queue.claim(connection, runner=row[0], model="sentiment", slots=1)
 
     assert job.id == forgotten
-    assert jobs.wait(forgotten, "completed")["attempt"] == 1
+    assert jobs.wait(forgotten, "completed", 30)["attempt"] == 1
     assert runner.lines("claim_lost") == []
 
 
 def test_a_lone_runner_that_is_started_again_takes_up_its_jobs(
     services: System, jobs: Jobs
 ) -> None:
-    victim = services.runner(MOCK_DELAY_SECONDS=600, **LONG_LEASE)
+    victim = services.runner(MOCK_DELAY_SECONDS=60)
     job_id = jobs.add()
     jobs.wait(job_id, "processing")
     victim.send(signal.SIGKILL)
@@ -227,29 +225,33 @@ def test_a_lone_runner_that_is_started_again_takes_up_its_jobs(
 
     services.runner(MOCK_DELAY_SECONDS=0)
 
-    assert jobs.wait(job_id, "completed")["attempt"] == 2
+    assert jobs.wait(job_id, "completed", 10)["attempt"] == 2
 
 
 def test_five_hundred_jobs_and_a_killed_runner(services: System, jobs: Jobs) -> None:
     workers = 8
     arguments = ("--workers", str(workers))
-    victim = services.runner(*arguments, MOCK_DELAY_SECONDS=0.1, **LONG_LEASE)
+    victim = services.runner(*arguments, MOCK_DELAY_SECONDS=0.1)
     survivor = services.runner(*arguments, MOCK_DELAY_SECONDS=0.1)
     query = """
         insert into job (model, input)
         select 'sentiment', '{"text": "good"}' from generate_series(1, 500)
     """
     jobs.db.execute(query)
-    wait_for(lambda: jobs.count("completed") >= 200, "nearly half is done")
+    wait_for(lambda: jobs.count("completed") >= 200, "nearly half is done", 30)
 
     victim.send(signal.SIGKILL)
 
     victim.wait()
+    killed_at = jobs.db.execute("select clock_timestamp()").fetchone()
     all_completed(jobs, 500)
-    rows = jobs.db.execute("select attempt, errors from job where attempt > 1").fetchall()
+    again = jobs.db.execute("select attempt, started_at, errors from job where attempt > 1")
+    rows = again.fetchall()
+    assert killed_at
     assert rows
     assert len(rows) <= workers
-    assert all(attempt == 2 and len(errors) == 1 for attempt, errors in rows)
+    assert all(attempt == 2 and len(errors) == 1 for attempt, _, errors in rows)
+    assert all((started - killed_at[0]).total_seconds() < 10 for _, started, _ in rows)
     done = [line["job_id"] for runner in (victim, survivor) for line in runner.lines("completed")]
     assert len(done) == len(set(done))
 
@@ -276,8 +278,8 @@ def test_sigterm_lets_running_jobs_finish_and_claims_no_more(
 def test_what_is_not_finished_is_handed_back_uncounted(
     services: System, jobs: Jobs, how: str
 ) -> None:
-    grace = 0.3 if how == "the grace is over" else 600
-    runner = services.runner(MOCK_DELAY_SECONDS=600, JOBRUNNER_GRACE_SECONDS=grace)
+    grace = 0.3 if how == "the grace is over" else 60
+    runner = services.runner(MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=grace)
     job_id = jobs.add()
     jobs.wait(job_id, "processing")
 
@@ -286,7 +288,7 @@ def test_what_is_not_finished_is_handed_back_uncounted(
     if how == "a second signal":
         runner.send(signal.SIGTERM)
 
-    assert runner.wait() == 0
+    assert runner.wait(10) == 0
     row = jobs.get(job_id)
     assert (row["status"], row["attempt"], row["errors"]) == ("pending", 0, [])
 
@@ -357,14 +359,14 @@ def test_postgresql_restarts_under_load_and_nothing_is_lost(
         with Load(web, pause=0.005) as load:
             wait_for(lambda: len(load.accepted) > 100, "some load")
             server.stop(how)
-            wait_for(lambda: 503 in load.statuses, "the web says 503")
+            wait_for(lambda: 503 in load.statuses, "the web says 503", 20)
             server.start()
             before = len(load.accepted)
             wait_for(lambda: len(load.accepted) > before + 100, "load goes on")
 
         with psycopg.connect(server.url, autocommit=True) as db:
             states = Jobs(db)
-            wait_for(lambda: not unfinished(states), "everything is final")
+            wait_for(lambda: not unfinished(states), "everything is final", 30)
             rows = db.execute("select id::text, status, attempt from job").fetchall()
     found = {job_id: (status, attempt) for job_id, status, attempt in rows}
     assert set(load.accepted) <= set(found)
@@ -392,7 +394,7 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing(
             assert runner.wait() == 0
             services.runner("--workers", "2", MOCK_DELAY_SECONDS=0.1)
 
-    wait_for(lambda: not unfinished(jobs), "everything is final")
+    wait_for(lambda: not unfinished(jobs), "everything is final", 30)
     rows = jobs.db.execute("select id::text, status, attempt from job").fetchall()
     assert {row[0] for row in rows} == set(load.accepted)
     assert {row[1:] for row in rows} == {("completed", 1)}
@@ -420,7 +422,7 @@ def test_a_stop_ends_in_time_with_the_database_away(tmp_path: Path) -> None:
 
         runner.send(signal.SIGTERM)
 
-        assert runner.wait() == 0
+        assert runner.wait(15) == 0
 
 
 def test_a_runner_waits_in_vain_for_no_job_of_a_login_without_rights(
@@ -449,7 +451,7 @@ def test_the_row_of_a_runner_says_what_is_wrong_until_it_is_mended(
     wait_for(lambda: "the weights are gone" in str(db.execute(trouble).fetchone()), "it says so")
 
     marker.unlink()
-    wait_for(lambda: db.execute(trouble).fetchone() == (None,), "nothing is wrong any more")
+    wait_for(lambda: db.execute(trouble).fetchone() == (None,), "nothing is wrong any more", 20)
 
 
 def test_a_runner_that_may_delete_nothing_says_so(

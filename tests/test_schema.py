@@ -12,7 +12,7 @@ import pytest
 from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
-from helpers import ERROR, PATIENCE, POSITIVE, Jobs, empty
+from helpers import ERROR, POSITIVE, Jobs, empty
 from jobrunner import database, heartbeat, queue
 from jobrunner import jobs as shown_jobs
 from jobrunner.links import PLANNING
@@ -595,7 +595,7 @@ def hear(owner_url: str) -> Iterator[Callable[[Db, str], list[str]]]:
             db.execute("select pg_notify(%s, 'the end')", [channel])
             heard: list[str] = []
             while "the end" not in heard:
-                notes = listener.notifies(timeout=PATIENCE, stop_after=1)
+                notes = listener.notifies(timeout=10, stop_after=1)
                 heard += [note.payload for note in notes if note.channel == channel]
             return heard[:-1]
 

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.process
 # Nobody looks into the queue within a test: who starts a job has been told of it.
 QUIET: dict[str, Any] = {"JOBRUNNER_POLL_SECONDS": 60}
 
+# A statement is given up after 10 s.
+NOTICED_SECONDS = 13
+
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
@@ -55,12 +58,12 @@ def test_a_swallowed_connection_for_statements_is_replaced_and_the_job_in_hand_c
 
     proxy.do(lambda: swallow(channel))
     (tmp_path / "go").touch()
-    wait_for(lambda: runner.lines("database_lost"), "it has noticed")
+    wait_for(lambda: runner.lines("database_lost"), "it has noticed", NOTICED_SECONDS)
     assert channel.swallowed
     proxy.do(channel.heal)
 
-    wait_for(lambda: runner.lines("database_back"), "it is back")
-    assert jobs.wait(job_id, "completed")["attempt"] == 1
+    wait_for(lambda: runner.lines("database_back"), "it is back", 15)
+    assert jobs.wait(job_id, "completed", 15)["attempt"] == 1
     assert Jobs(admin).start_quickly()
     wait_for(lambda: jobs.count("completed") == 2, "that job is done as well")
     assert len(runner.lines("claimed")) == 2
@@ -78,5 +81,5 @@ def test_a_swallowed_listener_is_replaced_and_hears_again(
     proxy.do(channel.stall)
 
     listeners = "select from pg_stat_activity where application_name like 'jobrunner listener %'"
-    wait_for(lambda: admin.execute(listeners).rowcount == 2, "there is a new one")
+    wait_for(lambda: admin.execute(listeners).rowcount == 2, "there is a new one", 16)
     assert Jobs(admin).start_quickly()

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import PATIENCE, Jobs
+from helpers import Jobs
 from jobrunner.cli.safe import safe
 from processes import environment
 from terminal import Terminal
@@ -38,7 +38,7 @@ def on_terminal(runner_url: str) -> OnTerminal:
 def piped(url: str, *arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "jobrunner", *arguments],
-        env=environment(url), capture_output=True, text=True, timeout=PATIENCE, check=True,
+        env=environment(url), capture_output=True, text=True, timeout=30, check=True,
     ).stdout  # fmt: skip
 
 
@@ -177,8 +177,7 @@ def test_what_an_old_encoding_has_no_letter_for_is_no_traceback(
 
     done = subprocess.run(
         [sys.executable, "-m", "jobrunner", "show", job_id],
-        env=environment(runner_url, PYTHONIOENCODING="latin1"),
-        capture_output=True, timeout=PATIENCE,
+        env=environment(runner_url, PYTHONIOENCODING="latin1"), capture_output=True, timeout=30,
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, b"")

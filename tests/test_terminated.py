@@ -36,7 +36,7 @@ def test_however_often_all_connections_end_no_accepted_job_is_lost_or_started_tw
             admin.execute(TERMINATE)
         wait_for(lambda: len(load.accepted) > 40, "there were enough")
 
-    wait_for(lambda: jobs.count("completed") == jobs.count(), "all are completed")
+    wait_for(lambda: jobs.count("completed") == jobs.count(), "all are completed", 30)
     assert {post.status for post in load.posted} <= {202, 503}
     rows = admin.execute("select id::text, attempt, errors from job").fetchall()
     assert {row[0] for row in rows} >= set(load.accepted)

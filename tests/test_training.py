@@ -17,7 +17,7 @@ pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
 import joblib
 
 from examples import sentences, write_csv
-from helpers import PATIENCE, Jobs
+from helpers import Jobs
 from jobrunner.cli import main
 from jobrunner.errors import ModelLoadError
 from jobrunner.models import load
@@ -417,7 +417,7 @@ def test_a_runner_whose_file_is_no_model_ends_with_one_line(
         [sys.executable, "-m", "jobrunner", "start", "--workers", "1",
          "--model", f"sentiment=sklearn:{file}"],
         env=environment(runner_url), capture_output=True, text=True,
-        check=False, timeout=PATIENCE,
+        check=False, timeout=30,
     )  # fmt: skip
 
     assert done.returncode == 1

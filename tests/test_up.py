@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import PATIENCE, Jobs, wait_for
+from helpers import Jobs, wait_for
 from jobrunner import child as child_module
 from jobrunner.child import Child
 from jobrunner.embedded import free_port
@@ -44,8 +44,6 @@ class Sentiment:
     def predict(self, item):
         return {"sentiment": "mine", "confidence": 1}
 """
-# More than it gives itself: what it says then is to be seen.
-UP_SECONDS = 90
 COMMAND = [sys.executable, "-m", "jobrunner", "up"]
 
 
@@ -70,15 +68,13 @@ class Up:
         return self.output_file.read_text()
 
     def wait_until_ready(self) -> "Up":
-        wait_for(
-            lambda: "jobrunner is up" in self.output or self.process.poll(), "it is up", UP_SECONDS
-        )
+        wait_for(lambda: "jobrunner is up" in self.output or self.process.poll(), "it is up", 60)
         assert self.process.poll() is None, self.output
         self.pids = family(self.pid)
         return self
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(40)
 
     def send(self, signum: int) -> None:
         self.process.send_signal(signum)
@@ -138,9 +134,7 @@ def up_environment(home: Path, port: int, **settings: object) -> dict[str, str]:
 
 def refusal(environment: dict[str, str]) -> str:
     """Run `up` where it must not start; the one line in which it says why."""
-    done = subprocess.run(
-        COMMAND, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout == ""
     assert re.fullmatch(r"Error: .*\n", done.stderr)
@@ -232,7 +226,7 @@ def test_the_curl_line_that_it_prints_gets_a_job_done(up: Up) -> None:
     header = words[words.index("-H") + 1].split(": ")
 
     request = urllib.request.Request(address, body.encode(), {header[0]: header[1]})
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=10) as answer:
         job = json.load(answer)
 
     assert answer.status == 202
@@ -302,7 +296,7 @@ def test_a_web_that_is_killed_is_started_again_and_its_workers_do_not_keep_the_p
 
         wait_for(lambda: "child_crashed name=web code=-9" in up.output, "it is noticed")
         wait_for(lambda: not alive(workers), "its workers are gone", 10)
-        wait_for(lambda: up.call("/readyz")[0] == 200, "the web is ready again")
+        wait_for(lambda: up.call("/readyz")[0] == 200, "the web is ready again", 30)
     assert up.web()[0] != master
 
 
@@ -331,7 +325,7 @@ def test_a_runner_that_was_told_to_stop_stays_away(start: Callable[..., Up]) -> 
 
 
 def test_a_child_that_does_not_stay_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_module, "SHORT_LIFE_SECONDS", PATIENCE)
+    monkeypatch.setattr(child_module, "SHORT_LIFE_SECONDS", 60)
     command = ["-c", "raise SystemExit(3)"]
     child = Child("web", command, dict(os.environ), 1, signal.SIGKILL, may_end=False, proven=True)
     child.start()
@@ -381,7 +375,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_job_in_hand(
     wait_for(lambda: "Stopping" in up.output, "it is stopping")
     up.send(signal.SIGINT)
 
-    assert up.wait() == 0
+    assert up.process.wait(20) == 0
     row = jobs.get(job_id)
     assert (row["status"], row["attempt"]) == ("pending", 0)
     assert_nothing_is_left(up)
@@ -392,15 +386,12 @@ def test_a_second_ctrl_c_does_not_wait_for_a_client_that_stalls(start: Callable[
     with socket.create_connection(("127.0.0.1", up.port)) as client:
         client.sendall(HALF_A_REQUEST)
         wait_for(lambda: up.call("/readyz")[0] == 200, "others are served")
-        master, workers = up.web()
 
         up.send(signal.SIGINT)
         wait_for(lambda: "Handling signal: term" in up.output, "the web is stopping")
         up.send(signal.SIGINT)
 
-        # For the client it would wait for 8 s; for how long the rest takes is the machine's affair.
-        wait_for(lambda: not alive({master, *workers}), "the web is gone", 6)
-        assert up.wait() == 0
+        assert up.process.wait(8) == 0
     assert_nothing_is_left(up)
 
 
@@ -418,7 +409,7 @@ def test_ctrl_c_in_a_terminal_stops_all_and_shows_no_traceback(tmp_path: Path) -
             said += os.read(terminal, 65536)
         return said
 
-    wait_for(lambda: b"jobrunner psql" in read(), "it is up", UP_SECONDS)
+    wait_for(lambda: b"jobrunner psql" in read(), "it is up", 60)
     pids = family(pid)
     os.write(terminal, b"\x03")
     wait_for(lambda: b"Stopped." in read(), "it has stopped")

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from helpers import PATIENCE, wait_for
+from helpers import wait_for
 from jobrunner import frames
 from jobrunner.errors import ModelLoadError
 from jobrunner.inbox import Inbox
@@ -113,7 +113,7 @@ def test_a_good_reply_counts_when_the_worker_is_killed_for_what_follows_it(start
     job.input = f'{{"text": "reply_and {job.id} ffffffff"}}'
     workers.give([job])
     [worker] = workers._workers
-    assert readable([worker.pipe.fileno()], PATIENCE)
+    assert readable([worker.pipe.fileno()], 15)
 
     outcomes = worker.kill()
 
@@ -181,7 +181,7 @@ def test_a_worker_whose_runner_is_gone_ends_without_a_word(model: str) -> None:
         ours.sendall(frames.encode(order))
     inbox.close()
 
-    _, said = worker.communicate(timeout=PATIENCE)
+    _, said = worker.communicate(timeout=15)
 
     assert said == b""
 
@@ -403,7 +403,7 @@ def test_long_jobs_are_wanted_one_a_worker_and_short_ones_ahead(start: Start) ->
     ahead = workers.room
     run(workers, "sleep 0.3", "sleep 0.3")
 
-    assert ahead > 2
+    assert ahead > 20
     assert workers.room == 2
 
 

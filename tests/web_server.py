@@ -14,8 +14,7 @@ from helpers import Jobs, wait_for
 from jobrunner.embedded import free_port
 from web.settings import Settings
 
-# A client waits for so long; what an answer may take is asked for where that is promised.
-SECONDS = 45
+SECONDS = 15
 # A process that answers nobody any more is given this long, and killed then.
 STOP_SECONDS = 45
 JSON = {"Content-Type": "application/json"}
