@@ -383,8 +383,8 @@ class Workers:
     # Workers
 
     def _free_slot(self) -> int:
-        # Who leaves passes its GPU on at once: its successor is still reading the model's file
-        # when that one is gone.
+        # Who leaves passes its GPU on at once, and may be on it for the seconds of its teardown:
+        # else its successor would share another worker's GPU for good.
         taken = {worker.slot for worker in self._workers}
         return next(slot for slot in count(self._first_slot) if slot not in taken)
 
