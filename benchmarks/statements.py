@@ -4,6 +4,7 @@ Beside the tables as they are, tables in which one thing is otherwise: what was 
 measured against what it was before.
 """
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -22,6 +24,9 @@ from benchmarks.system import wait_for
 from jobrunner import database, heartbeat, queue
 from jobrunner.links import PLANNING
 from jobrunner.outcome import Job, Outcome
+from jobrunner.statement import Statement
+
+Connection = psycopg.Connection[Any]
 
 JOBS = 20_000
 BATCH = 200
@@ -35,7 +40,8 @@ INSERT_SECONDS = 4
 AS_IT_IS, BY_A_CURSOR = "as it is", "by a cursor of psycopg"
 PLANNED_EACH_TIME = "planned each time"
 RULES_AS_CHECKS = "rules as 15 CHECKs (until migration 0014)"
-SINGLES = (AS_IT_IS, BY_A_CURSOR, PLANNED_EACH_TIME, RULES_AS_CHECKS)
+NOT_NOTED = "claims not noted (until migration 0031)"
+SINGLES = (AS_IT_IS, BY_A_CURSOR, PLANNED_EACH_TIME, RULES_AS_CHECKS, NOT_NOTED)
 
 # Name, what to change first, and what to change back.
 VARIANTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -56,6 +62,10 @@ USED = """
     from pg_stat_database
     where datname = current_database()
 """
+# A claim as it was before it was noted in job_claim.
+UNNOTED = Statement(
+    "claim_unnoted", re.sub(r",\s+noted as.*?(?=\s+update job)", "", queue.CLAIM, flags=re.DOTALL)
+)
 ALIVE = "select from pg_stat_activity where pid = %s"
 HOT = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'job'"
 
@@ -119,17 +129,17 @@ def single(ours: Jobrunner, variant: str) -> dict[str, float]:
     ours.forget()
     ours.fill(JOBS)
     ours.connection.execute("vacuum analyze job")
-    claim = _claim_by_a_cursor if variant == BY_A_CURSOR else _claim
+    claim = {BY_A_CURSOR: _claim_by_a_cursor, NOT_NOTED: _claim_unnoted}.get(variant, _claim)
     with _runner(ours.url, planned_once=variant != PLANNED_EACH_TIME) as connection:
-        place, claims, completes = queue.FRONT, [], []
+        place, spent, claims, completes = queue.FRONT, "", [], []
         for _ in range(SINGLE):
             began = perf_counter()
-            jobs = claim(connection, 1, place)
+            jobs = claim(connection, 1, place, spent)
             claimed = perf_counter()
             queue.complete(connection, [_outcome(job) for job in jobs])
             claims.append(claimed - began)
             completes.append(perf_counter() - claimed)
-            place = queue.place_of(jobs[-1])
+            place, spent = queue.place_of(jobs[-1]), jobs[-1].lease_token
     return {"claim, ms": median(claims) * 1000, "complete, ms": median(completes) * 1000}
 
 
@@ -171,29 +181,46 @@ def _runner(url: str, planned_once: bool = True) -> Iterator[database.BoundedCon
 def _drain(connection: psycopg.Connection, batch: int) -> tuple[float, float]:
     """The seconds that went into claims and into outcomes."""
     claiming = completing = 0.0
-    place = queue.FRONT
+    place, spent = queue.FRONT, ""
     while True:
         began = perf_counter()
-        jobs = _claim(connection, batch, place)
+        jobs = _claim(connection, batch, place, spent)
         claimed = perf_counter()
         claiming += claimed - began
         if not jobs:
             return claiming, completing
         queue.complete(connection, [_outcome(job) for job in jobs])
         completing += perf_counter() - claimed
-        place = queue.place_of(jobs[-1])
+        place, spent = queue.place_of(jobs[-1]), jobs[-1].lease_token
 
 
-def _claim(connection: psycopg.Connection, slots: int, place: queue.Place) -> list[Job]:
-    return queue.claim(connection, runner=RUNNER, model="sentiment", slots=slots, place=place)
+def _claim(connection: Connection, slots: int, place: queue.Place, spent: str) -> list[Job]:
+    tokens = [spent] if spent else []
+    who = {"runner": RUNNER, "model": "sentiment"}
+    return queue.claim(connection, **who, slots=slots, place=place, spent=tokens)
 
 
-def _claim_by_a_cursor(connection: psycopg.Connection, slots: int, place: queue.Place) -> list[Job]:
-    token = str(uuid4())
+def _claim_by_a_cursor(
+    connection: Connection, slots: int, place: queue.Place, spent: str
+) -> list[Job]:
+    values = _values(slots, place) | {"spent": [spent] if spent else []}
+    rows = connection.execute(queue.CLAIM, values).fetchall()
+    return [Job(job_id, values["lease_token"], "sentiment", *row) for job_id, *row in rows]
+
+
+def _claim_unnoted(connection: Connection, slots: int, place: queue.Place, _: str) -> list[Job]:
+    values = _values(slots, place)
+    rows = UNNOTED.rows(connection, values)
+    return [
+        Job(id, values["lease_token"], "sentiment", input, int(attempt), int(priority), float(at))
+        for id, input, attempt, priority, at, _ in rows
+    ]
+
+
+def _values(slots: int, place: queue.Place) -> dict[str, Any]:
     begin = {f"from_{name}": value for name, value in place._asdict().items()}
     who = {"runner": RUNNER, "model": "sentiment", "slots": slots, "ahead": False}
-    rows = connection.execute(queue.CLAIM, who | begin | {"lease_token": token}).fetchall()
-    return [Job(job_id, token, "sentiment", *row) for job_id, *row in rows]
+    return who | begin | {"lease_token": str(uuid4())}
 
 
 def _outcome(job: Job) -> Outcome:

@@ -18,6 +18,7 @@ import psycopg
 from jobrunner import heartbeat, log, queue
 from jobrunner.activity import Activity
 from jobrunner.jitter import jittered
+from jobrunner.leases import Leases
 from jobrunner.outcome import Job
 from jobrunner.workers import Workers
 
@@ -115,6 +116,7 @@ class Claimer:
         poll_seconds: float,
         activity: Activity,
         sleep: Sleep,
+        leases: Leases,
     ) -> None:
         self.look_at = 0.0
         # What the database's clock, in seconds since the epoch, is ahead of our monotonic one.
@@ -126,6 +128,7 @@ class Claimer:
         self._activity = activity
         self._poll_seconds = poll_seconds
         self._sleep = sleep
+        self._leases = leases
         self._runner = ""
         self._stopped = False
         self._place = queue.FRONT
@@ -228,6 +231,7 @@ class Claimer:
 
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
         """Claim up to so many from the place on and give them to the workers; how many."""
+        spent = self._leases.spent
         try:
             jobs = queue.claim(
                 connection,
@@ -236,10 +240,13 @@ class Claimer:
                 slots=slots,
                 ahead=ahead,
                 place=self._place,
+                spent=spent,
             )
         except psycopg.Error:
             self._input_bytes = min(self._input_bytes * CAUTION, MAX_START_BYTES)
             raise
+        self._leases.forget(spent)
+        self._leases.add(jobs)
         if self._workers.batch_size > 1:
             self._set_apart(connection, jobs)
         self._workers.give(jobs, self._hold_until(jobs))

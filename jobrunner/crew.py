@@ -7,6 +7,7 @@ from jobrunner import queue
 from jobrunner.activity import Activity
 from jobrunner.claimer import Claimer, Sleep
 from jobrunner.heartbeat import ModelPulse
+from jobrunner.leases import Leases
 from jobrunner.memory import resident_bytes
 from jobrunner.outcome import Job, Outcome
 from jobrunner.polling import readable
@@ -24,7 +25,7 @@ class Served:
         spec: ModelSpec,
         workers: int,
         limits: WorkerLimits,
-        claims: tuple[float, Activity, Sleep],
+        claims: tuple[float, Activity, Sleep, Leases],
         first_slot: int,
     ) -> None:
         self.name = spec.name
@@ -59,8 +60,9 @@ class Crew:
         limits: WorkerLimits,
         poll_seconds: float,
         activity: Activity,
+        leases: Leases,
     ) -> None:
-        claims = (poll_seconds, activity, Sleep(len(specs)))
+        claims = (poll_seconds, activity, Sleep(len(specs)), leases)
         self.served = [
             Served(spec, workers, limits, claims, first_slot=number * workers)
             for number, spec in enumerate(specs)

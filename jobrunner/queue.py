@@ -5,7 +5,7 @@ holds a claim proves it by id and lease_token; a row that does not match was tak
 meanwhile, and is left alone. See the head of ``sql/0001_create_job.sql`` for the moves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
@@ -33,6 +33,8 @@ Connection = psycopg.Connection[Any]
 #
 # One lease token serves all that is claimed at once, since it proves a claim together with the
 # job's id: where PostgreSQL has to open /dev/urandom for each, they took a tenth of its time.
+#
+# What is claimed is noted in job_claim, and the notes of claims of which all is done are deleted.
 CLAIM = """
     with candidate as (
         select id
@@ -50,6 +52,19 @@ CLAIM = """
         order by -priority, run_at, id
         limit %(slots)s
         for update skip locked
+    ),
+
+    noted as (
+        insert into job_claim (lease_token, job_ids)
+        select
+            %(lease_token)s,
+            array(select id from candidate)
+        where exists (select from candidate)
+    ),
+
+    spent as (
+        delete from job_claim
+        where lease_token = any(%(spent)s::uuid[])
     )
 
     update job
@@ -267,6 +282,29 @@ NEXT_RUN_AT = """
     ) as first_pending
 """
 
+# While an old snapshot is open, all that was deleted is read: a slow look is given up.
+GIVE_UP_SOON = "set local statement_timeout = '500ms'"
+
+# What dead runners have left, and claims whose answer was lost. Skip locked: who claims deletes
+# as well, in another order.
+DELETE_SPENT = """
+    delete from job_claim
+    where
+        lease_token = any(array(
+            select noted.lease_token
+            from job_claim as noted
+            where
+                not exists (
+                    select
+                    from job
+                    where
+                        job.id = any(noted.job_ids)
+                        and job.lease_token = noted.lease_token
+                )
+            for update skip locked
+        ))
+"""
+
 NOW = "select extract(epoch from clock_timestamp())"
 
 # No locks are needed: a final row never changes. One janitor works at a time, so that two do
@@ -319,11 +357,13 @@ def claim(
     slots: int,
     ahead: bool = False,
     place: Place = FRONT,
+    spent: Collection[str] = (),
 ) -> list[Job]:
     """Take up to ``slots`` due jobs of a model, in the order of priority and age.
 
     ``ahead`` says that no worker is free for them yet: see CLAIM. Those before ``place`` are
-    passed over. The rows are locked for this one statement only, never while a model runs.
+    passed over. The rows are locked for this one statement only, never while a model runs. Of
+    the claims with the lease tokens ``spent`` nothing is held any more.
     """
     lease_token = str(uuid4())
     rows = _claim.rows(
@@ -337,6 +377,7 @@ def claim(
             "from_run_at": place.run_at,
             "from_id": place.id,
             "lease_token": lease_token,
+            "spent": _array(spent),
         },
     )
     jobs = [
@@ -406,6 +447,16 @@ def rescue(connection: Connection) -> list[Rescued]:
     """Free the jobs that no live runner holds; the lost attempt counts."""
     with connection.cursor(row_factory=class_row(Rescued)) as cursor:
         return cursor.execute(RESCUE).fetchall()
+
+
+def delete_spent(connection: Connection) -> None:
+    """Delete the notes of claims of which no job is held by anybody.
+
+    :raises psycopg.Error: when that can't be done now.
+    """
+    with connection.transaction():
+        connection.execute(GIVE_UP_SOON)
+        connection.execute(DELETE_SPENT)
 
 
 def cancelled(connection: Connection, ids: Sequence[str]) -> set[str]:

@@ -22,6 +22,7 @@ from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError,
 from jobrunner.heartbeat import Pulse
 from jobrunner.jitter import jittered
 from jobrunner.judge import Judge
+from jobrunner.leases import Leases
 from jobrunner.links import Link, Listener, Note
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
@@ -86,7 +87,12 @@ class Runner:
         self._times = Timetable()
         self._activity = Activity()
         self._crew = Crew(
-            specs, settings.workers, settings.limits, settings.poll_seconds, self._activity
+            specs,
+            settings.workers,
+            settings.limits,
+            settings.poll_seconds,
+            self._activity,
+            Leases(self._in_hand),
         )
         self._outbox = Outbox(self._crew.count_outcomes, self._activity)
         self._depth = Depth(self._crew.models)
@@ -221,6 +227,7 @@ class Runner:
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
+                self._delete_spent(connection)
                 self._reporter.tell(connection, [])
                 self._owes_activity = True
                 self._record_activity(connection)
@@ -268,10 +275,13 @@ class Runner:
 
     def _release_unknown(self, connection: queue.Connection) -> None:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
-        held = [job.id for job in (*self._crew.jobs, *self._outbox.jobs)]
+        held = [job.id for job in self._in_hand()]
         for job in queue.release_unknown(connection, runner=self.id, held=held):
             self._note_release(*job)
             self._crew.look_soon()
+
+    def _in_hand(self) -> list[Job]:
+        return [*self._crew.jobs, *self._outbox.jobs]
 
     # What a turn says to the database
 
@@ -433,14 +443,21 @@ class Runner:
             self._clean(connection)
 
     def _rescue(self, connection: queue.Connection) -> None:
-        for job in queue.rescue(connection):
+        rescued = queue.rescue(connection)
+        for job in rescued:
             self._activity.add_rescued(job.model, job.status)
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
             self._crew.look_soon()
+        if rescued:
+            self._delete_spent(connection)
+
+    def _delete_spent(self, connection: queue.Connection) -> None:
+        self._try_to(connection, queue.delete_spent, "spent_not_deleted")
 
     def _clean(self, connection: queue.Connection) -> None:
         """Delete a batch; go on soon where it was a full one."""
         heartbeat.delete_lost(connection)
+        self._delete_spent(connection)
         self._try_to(connection, activity.delete_old, "activity_not_deleted")
         self._try_to(connection, progress.delete_old, "progress_not_deleted")
         deleted, self._janitor_refused = 0, None

@@ -142,6 +142,8 @@ class Jobs:
             },
         ).fetchone()
         assert row
+        if status == "processing":
+            self._note_claim(row[0])
         return str(row[0])
 
     def add_many(self, count: int) -> list[str]:
@@ -197,6 +199,7 @@ class Jobs:
             """,
             [job_id],
         )
+        self._note_claim(job_id)
 
     def finish(self, job_id: str) -> None:
         """Complete a job that was claimed."""
@@ -211,6 +214,17 @@ class Jobs:
             where id = %s
             """,
             [json.dumps(POSITIVE), job_id],
+        )
+
+    def _note_claim(self, job_id: str) -> None:
+        self.db.execute(
+            """
+            insert into job_claim (lease_token, job_ids)
+            select lease_token, array[id]
+            from job
+            where id = %s
+            """,
+            [job_id],
         )
 
     def start_quickly(self, submit: Callable[[], str] | None = None) -> bool:

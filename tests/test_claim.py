@@ -15,6 +15,7 @@ from jobrunner import queue
 from jobrunner.activity import Activity
 from jobrunner.claimer import Claimer, Sleep
 from jobrunner.database import BoundedConnection, connect
+from jobrunner.leases import Leases
 from jobrunner.outcome import Job
 
 RUNNER = "here-1-abcd"
@@ -252,7 +253,7 @@ def test_what_comes_before_the_place_is_found_where_nothing_else_is(
     runner: BoundedConnection, jobs: Jobs, clock: Clock
 ) -> None:
     workers = OneIdle()
-    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     usual = jobs.add()
     claimer.claim(runner)
@@ -268,7 +269,7 @@ def test_looks_from_the_front_that_take_long_are_seldom(
     runner: BoundedConnection, jobs: Jobs, clock: Clock, places: list[queue.Place]
 ) -> None:
     workers = OneIdle()
-    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     claimer.claim(runner)
     began = clock.now
@@ -288,7 +289,7 @@ def test_a_look_from_the_front_that_took_very_long_blinds_for_less_than_two_seco
     runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers = OneIdle()
-    claimer = Claimer(workers, "sentiment", 60, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 60, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     real = queue.claim
 
@@ -316,7 +317,7 @@ def test_a_look_from_the_front_that_took_very_long_blinds_for_less_than_two_seco
 def test_a_retry_is_found_in_time_though_to_look_for_it_took_long(
     runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimer = Claimer(OneIdle(), "sentiment", 60, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(OneIdle(), "sentiment", 60, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     real = queue.next_run_at
 
@@ -347,7 +348,7 @@ def test_where_all_are_on_their_last_attempt_looks_ahead_that_take_long_are_seld
 ) -> None:
     for _ in range(50):
         jobs.add(max_attempts=1)
-    claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     ahead: list[bool] = []
     real = queue.claim
@@ -371,7 +372,7 @@ def test_where_all_are_on_their_last_attempt_looks_ahead_that_take_long_are_seld
 def test_looks_ahead_that_find_many_are_not_seldom_however_long_they_take(
     runner: BoundedConnection, jobs: Jobs, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     real = queue.claim
 
@@ -394,7 +395,7 @@ def test_no_more_is_claimed_ahead_than_memory_can_hold(
 ) -> None:
     large = [jobs.add(token_hex(250_000)) for _ in range(8)]
     workers = Bottomless()
-    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
 
     claimer.claim(runner)
@@ -410,7 +411,7 @@ def test_an_input_that_is_larger_than_all_that_is_to_be_ahead_is_claimed_all_the
     for _ in range(3):
         jobs.add(token_hex(1_500_000))
     workers = Bottomless()
-    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep())  # type: ignore[arg-type]
+    claimer = Claimer(workers, "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
 
     claimer.claim(runner)

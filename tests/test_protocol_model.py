@@ -41,6 +41,8 @@ READ_ALL = """
 """
 
 
+NOTED = "select unnest(job_ids)::text, lease_token::text from job_claim"
+
 LET_TIME_PASS = "update job set run_at = now() where status = 'pending'"
 LET_LEASE_END = "update runner set heartbeat_at = now() - interval '1 h' where id = %s"
 
@@ -94,6 +96,8 @@ class Actor:
     connection: BoundedConnection
     id: str = ""
     held: list[Job] = field(default_factory=list)
+    # Of what it has claimed, for as long as the database notes it.
+    lease_tokens: set[str] = field(default_factory=set)
     lives: int = 0
     # What the model is to do when the open transaction commits, if there is one.
     commits: list[Callable[[], None]] | None = None
@@ -115,7 +119,9 @@ class Protocol(RuleBasedStateMachine):
         self.jobs: dict[str, Expected] = {}
         self.lost: set[str] = set()
         self.owner = psycopg.connect(self.url, autocommit=True)
-        self.owner.execute("truncate job, job_progress, runner, runner_model, cancel_request")
+        self.owner.execute(
+            "truncate job, job_claim, job_progress, cancel_request, runner, runner_model"
+        )
         runner_url, web_url = login_url(self.url, "runner_login"), login_url(self.url, "web_login")
         self.runners = {name: Actor(connect(runner_url)) for name in ("a", "b")}
         self.sweeper, self.web = connect(runner_url), connect(web_url)
@@ -153,19 +159,24 @@ class Protocol(RuleBasedStateMachine):
         """Claim, after the time has passed that failed attempts had to wait."""
         self.attempted(lambda: [self.owner.execute(LET_TIME_PASS)])
         actor = self.begun(name, hold)
+        in_use = {expected.lease_token for expected in self.jobs.values()}
+        spent = actor.lease_tokens - in_use
         for job in self.attempted(
-            lambda: queue.claim(actor.connection, runner=actor.id, model="sentiment", slots=slots)
+            lambda: queue.claim(
+                actor.connection, runner=actor.id, model="sentiment", slots=slots, spent=spent
+            )
         ):
             assert actor.id not in self.lost
             actor.held.append(job)
-            self.applied(actor, self.claimed, job, actor.id)
+            self.applied(actor, self.claimed, job, actor)
 
-    def claimed(self, job: Job, runner: str) -> None:
+    def claimed(self, job: Job, actor: Actor) -> None:
+        actor.lease_tokens.add(job.lease_token)
         expected = self.jobs[job.id]
         assert expected.status == "pending"
         assert job.attempt == expected.attempt + 1
         expected.status, expected.attempt = "processing", job.attempt
-        expected.claimed_by, expected.lease_token = runner, job.lease_token
+        expected.claimed_by, expected.lease_token = actor.id, job.lease_token
 
     @rule(name=RUNNER, data=st.data(), hold=RARELY)
     def complete(self, name: str, data: st.DataObject, hold: bool) -> None:
@@ -234,6 +245,11 @@ class Protocol(RuleBasedStateMachine):
             held = [job.claimed_by for job in self.jobs.values() if job.status == "processing"]
             assert not self.lost.intersection(held)
 
+    @rule()
+    def delete_spent(self) -> None:
+        """What is noted of claims of which nothing is left."""
+        self.attempted(lambda: [queue.delete_spent(self.sweeper)])
+
     @rule(name=RUNNER)
     def miss_beats(self, name: str) -> None:
         """The runner was paused past its lease."""
@@ -299,6 +315,16 @@ class Protocol(RuleBasedStateMachine):
     def the_table_is_what_the_model_says(self) -> None:
         rows = {row[0]: tuple(row[1:]) for row in self.owner.execute(READ_ALL)}
         assert rows == {job_id: expected.row() for job_id, expected in self.jobs.items()}
+
+    @invariant()
+    def each_job_in_work_is_noted_with_its_claim(self) -> None:
+        noted = {(job_id, lease_token) for job_id, lease_token in self.owner.execute(NOTED)}
+        in_work = {
+            (job_id, expected.lease_token)
+            for job_id, expected in self.jobs.items()
+            if expected.status == "processing"
+        }
+        assert in_work <= noted
 
 
 def test_every_interleaving_of_the_protocol_keeps_the_promise(owner_url: str) -> None:

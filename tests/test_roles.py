@@ -69,8 +69,8 @@ def cleaner(act_as: As) -> Db:
 
 def everything(db: Db) -> list[Any]:
     tables = (
-        "job", "job_progress", "cancel_request", "runner", "runner_model", "model", "model_version",
-        "activity", "migration",
+        "job", "job_claim", "job_progress", "cancel_request", "runner", "runner_model", "model",
+        "model_version", "activity", "migration",
     )  # fmt: skip
     return [db.execute(f"select t from {table} as t order by 1").fetchall() for table in tables]
 
@@ -153,14 +153,15 @@ MOVED = {
 READ = {"SELECT"}
 WRITE = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 READABLE = [
-    "job", "job_progress", "cancel_request", "runner", "runner_model", "model", "model_version",
-    "activity", "migration", *VIEWS,
+    "job", "job_claim", "job_progress", "cancel_request", "runner", "runner_model", "model",
+    "model_version", "activity", "migration", *VIEWS,
 ]  # fmt: skip
 
 MAY: dict[str, dict[str, set[str]]] = {
     "job_web": dict.fromkeys([*READABLE, "secret", "api_key"], READ),
     "job_runner": dict.fromkeys(READABLE, READ)
-    | {"runner": WRITE, "runner_model": WRITE, "activity": WRITE, "job_progress": WRITE}
+    | {"runner": WRITE, "runner_model": WRITE, "activity": WRITE}
+    | {"job_claim": WRITE, "job_progress": WRITE}
     | {"model": READ | {"INSERT"}, "model_version": READ | {"INSERT"}},
     "job_janitor": dict.fromkeys(READABLE, READ) | {"job": READ | {"DELETE"}},
     "public": {},

@@ -791,7 +791,7 @@ def test_a_claim_reads_the_index_of_unfinished_jobs_in_its_order(
     begin = {f"from_{name}": value for name, value in queue.FRONT._asdict().items()}
     claim = {"runner": "here-1-abcd", "model": "sentiment", "slots": 2, "ahead": True}
 
-    plan = plan_of(db, queue.CLAIM, claim | begin | {"lease_token": uuid4()})
+    plan = plan_of(db, queue.CLAIM, claim | begin | {"lease_token": uuid4(), "spent": []})
 
     assert "using job_unfinished_idx" in plan
     assert "Seq Scan on job" not in plan
@@ -810,7 +810,6 @@ EVERYTHING = {"status": None, "model": None, "batch_id": None, "client": None, "
         ({"model": "rare"}, "job_model_idx"),
         ({"status": "failed"}, "job_failed_list_idx"),
         ({"status": "pending"}, "job_unfinished_list_idx"),
-        ({"status": "processing"}, "job_unfinished_list_idx"),
         ({"client": "shop"}, "job_client_idx"),
     ],
 )
@@ -843,6 +842,28 @@ def test_the_failed_jobs_of_a_client_with_many_jobs_are_found_among_many_of_othe
     plan = plan_of(db, LIST_JOBS, EVERYTHING | {"client": "shop", "status": "failed"})
 
     assert "job_client_failed_idx" in plan
+
+
+def test_the_list_of_jobs_in_work_reads_neither_those_that_wait_nor_the_history(
+    db: Db, jobs: Jobs
+) -> None:
+    db.execute(ADD_FINAL, [MANY])
+    db.execute(ADD_PENDING, [1000])
+    in_work = [jobs.add(status="processing") for _ in range(3)]
+    db.execute("analyze job")
+    wanted = EVERYTHING | {"status": "processing"}
+
+    [(plan,)] = db.execute(f"explain (analyze, format json) {LIST_JOBS}", wanted).fetchall()
+
+    assert [str(row[0]) for row in db.execute(LIST_JOBS, wanted)] == in_work[::-1]
+    assert rows_read(plan[0]["Plan"], "job") == len(in_work)
+
+
+def rows_read(node: Row, table: str) -> int:
+    """How many rows of a table the nodes of a plan have seen."""
+    own = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    own = own if node.get("Relation Name") == table else 0
+    return int(own + sum(rows_read(each, table) for each in node.get("Plans", [])))
 
 
 FILTERS = (

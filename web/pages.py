@@ -27,8 +27,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\
 
 # Some conditions follow from the one before; they let the planner see that a partial index
 # will do, as sql/0024_index_job_lists.sql writes it, or that ids are in the order of time, so
-# that what is rare or old is not looked for in the whole table. For that it has to know the
-# values: it plans each time anew.
+# that what is rare or old is not looked for in the whole table. What is in work is found by the
+# claims that took it. For that it has to know the values: it plans each time anew.
 LIST_JOBS = """
     select
         id as job_id,
@@ -59,8 +59,12 @@ LIST_JOBS = """
         and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
         and (%(status)s::text is null or status = %(status)s)
         and (
-            coalesce(%(status)s, '') not in ('pending', 'processing')
+            coalesce(%(status)s, '') <> 'pending'
             or coalesce(finished_at, 'infinity') = 'infinity'
+        )
+        and (
+            coalesce(%(status)s, '') <> 'processing'
+            or id = any(array(select unnest(job_ids) from job_claim))
         )
         and (
             coalesce(%(status)s, '') <> 'failed'

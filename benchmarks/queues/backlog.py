@@ -1,6 +1,6 @@
 """This system on a bad day: a month of jobs, a queue as long as may be, everybody at work."""
 
-from benchmarks.queues.history import RARE, History
+from benchmarks.queues.history import NOTE_CLAIMS, RARE, History
 
 PENDING, PROCESSING, CLIENTS = 100_000, 48, 20
 RUNNERS, WORKERS = 6, 8
@@ -98,7 +98,7 @@ ACTIVITY = """
         )
     ) as minutes (minute)
 """
-TABLES = "runner, runner_model, job_progress, cancel_request, activity"
+TABLES = "runner, runner_model, job_claim, job_progress, cancel_request, activity"
 
 
 class Backlog(History):
@@ -118,4 +118,5 @@ class Backlog(History):
         }
         for statement in (RUNNER, RUNNER_MODEL, CLAIM, PROGRESS, CANCEL, ACTIVITY):
             self.connection.execute(statement, values)
+        self.connection.execute(NOTE_CLAIMS)
         self.connection.execute(f"analyze {TABLES}")

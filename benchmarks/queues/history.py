@@ -76,6 +76,17 @@ HISTORY = """
     ) as drawn
     order by number
 """
+# As if each had been claimed by itself.
+NOTE_CLAIMS = """
+    insert into job_claim (lease_token, job_ids)
+    select
+        lease_token,
+        array[id]
+    from job
+    where
+        finished_at is null
+        and status = 'processing'
+"""
 BATCHES = "select batch_id from job where batch_id is not null and batch_position = 0"
 
 
@@ -95,8 +106,9 @@ class History(Jobrunner):
         for first in range(0, self.jobs, PART):
             print(f"{first:,} of {self.jobs:,} jobs", end="\r", file=sys.stderr)
             self.connection.execute(HISTORY, self._part(first))
+        self.connection.execute(NOTE_CLAIMS)
         self.connection.execute(VACUUM)
-        self.connection.execute("vacuum analyze job")
+        self.connection.execute("vacuum analyze job, job_claim")
         self.connection.execute("checkpoint")
 
     def forget(self) -> None:

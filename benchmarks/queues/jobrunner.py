@@ -38,7 +38,7 @@ class Jobrunner(SqlQueue):
         return [python("jobrunner", "start", "--model", self.model, "--workers", "1")] * processes
 
     def forget(self) -> None:
-        execute(self.url, ["truncate job, job_progress, cancel_request", "analyze job"])
+        execute(self.url, ["truncate job, job_claim, job_progress, cancel_request", "analyze job"])
 
 
 class Checked(Jobrunner):
