@@ -39,8 +39,8 @@ INSERT_SECONDS = 4
 # One job at a time, in a deep queue: as it is, and as it was.
 AS_IT_IS, BY_A_CURSOR = "as it is", "by a cursor of psycopg"
 PLANNED_EACH_TIME = "planned each time"
-RULES_AS_CHECKS = "rules as 15 CHECKs (until migration 0014)"
-NOT_NOTED = "claims not noted (until migration 0031)"
+RULES_AS_CHECKS = "rules as 15 CHECKs (until migration 0015)"
+NOT_NOTED = "claims not noted (until migration 0032)"
 SINGLES = (AS_IT_IS, BY_A_CURSOR, PLANNED_EACH_TIME, RULES_AS_CHECKS, NOT_NOTED)
 
 # Name, what to change first, and what to change back.

@@ -6,13 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from benchmarks import batching, drain, latency, queues, report, signals, statements, views
 from benchmarks.figures import Figures, ratio, shown
 from benchmarks.queues import history
 from benchmarks.queues.backlog import Backlog
 from benchmarks.queues.history import History
-from benchmarks.queues.jobrunner import Batching, Jobrunner
+from benchmarks.queues.jobrunner import Batching, Checked, Jobrunner
 from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
 from helpers import Jobs
 
@@ -43,6 +44,16 @@ def ours(owner_url: str, jobs: Jobs) -> Iterator[Jobrunner]:
     yield queue
     queue.forget()
     queue.close()
+
+
+@pytest.fixture
+def checked(owner_url: str, jobs: Jobs) -> Iterator[Checked]:
+    jobs.db.execute("create database checked")
+    queue = Checked(make_conninfo(owner_url, dbname="checked"))
+    queue.install()
+    yield queue
+    queue.close()
+    jobs.db.execute("drop database checked")
 
 
 @pytest.mark.process
@@ -133,6 +144,19 @@ def test_what_statements_cost_is_measured_and_the_tables_are_as_before(
     assert costs["WAL, bytes"] > 100
     assert (costs["heap-only updates, %"] > 40) == ("full pages" not in variant)
     assert set(jobs.db.execute(query).fetchone()[0]) == set(before[0])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("variant", statements.SINGLES)
+def test_what_one_job_costs_is_measured(
+    ours: Jobrunner, checked: Checked, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    monkeypatch.setattr(statements, "JOBS", JOBS)
+    monkeypatch.setattr(statements, "SINGLE", 5)
+
+    costs = statements.single(checked if variant == statements.RULES_AS_CHECKS else ours, variant)
+
+    assert costs["claim, ms"] > 0
+    assert costs["complete, ms"] > 0
 
 
 def test_the_jobs_of_a_month_have_ids_of_their_times_and_lie_in_their_order(

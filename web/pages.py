@@ -19,6 +19,9 @@ from web.validation import check_query
 
 blueprint = Blueprint("pages", __name__)
 
+# In the order of the answer.
+FIELDS = tuple(Job.model_fields)
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A job's id is made a moment before or after its created_at.
 SLACK_MILLISECONDS = 1000
@@ -158,7 +161,7 @@ def list_jobs() -> Response:
     """List jobs; one more than wanted is read, to see whether there is a next page."""
     query = check_query(PageQuery, request.args)
     rows = read(query)
-    shown = [json_rows.write(row, Job.model_fields) for row in rows[: query.limit]]
+    shown = [json_rows.write(row, FIELDS) for row in rows[: query.limit]]
     headers = {"Cache-Control": "private, no-cache"}
     next_url = None
     if len(rows) > query.limit:

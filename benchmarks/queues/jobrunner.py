@@ -42,18 +42,17 @@ class Jobrunner(SqlQueue):
 
 
 class Checked(Jobrunner):
-    """The same, with the rules as they were before a function knew them all."""
+    """The same, with the rules as CHECKs, each of which is read anew in every statement."""
 
     name = "jobrunner, rules as CHECKs"
-    last_version = 14
+    # The migrations that have a function know all the rules.
+    left_out = (15, 16)
 
     def install(self) -> None:
         self.connection.execute(migrations.CREATE_LEDGER)
         for migration in migrations.available():
-            if migration.version <= self.last_version:
+            if migration.version not in self.left_out:
                 self.connection.execute(migration.sql.encode())
-        # What a claim reads by now.
-        self.connection.execute("alter table job add column traceparent text")
 
 
 class Unlisted(Jobrunner):
