@@ -233,6 +233,15 @@ def test_how_the_service_stands_is_for_operators(
         assert answer.status_code == 200
 
 
+def test_who_may_be_told_of_all_that_changes_is_told_where(
+    client: FlaskClient, shop: Header, operator: Header
+) -> None:
+    assert client.get("/models", headers=operator).headers["Link"] == (
+        '</overview/events>; rel="monitor"'
+    )
+    assert "Link" not in client.get("/models", headers=shop).headers
+
+
 def test_a_revoked_key_is_refused_and_the_client_s_other_key_opens_what_there_was(
     client: FlaskClient, db: psycopg.Connection[Any]
 ) -> None:

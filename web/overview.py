@@ -5,7 +5,7 @@ from typing import LiteralString
 from flask import Blueprint, Response
 from psycopg.rows import dict_row
 
-from web import database
+from web import access, database
 from web.answers import answer
 from web.rows import Row
 from web.schemas import ModelList, ModelShown, RunnerList, RunnerShown, Stats
@@ -13,6 +13,8 @@ from web.schemas import ModelList, ModelShown, RunnerList, RunnerShown, Stats
 blueprint = Blueprint("overview", __name__)
 
 HEADERS = {"Cache-Control": "no-cache"}
+# Where one who may is told of all that changes (RFC 5989).
+OVERSEEN = {"Link": '</overview/events>; rel="monitor"'}
 
 READ_MODELS = """
     select
@@ -72,7 +74,8 @@ READ_STATS = """
 def models() -> Response:
     """List the models that were ever registered, and how the queue of each stands."""
     shown = [ModelShown.model_construct(**row) for row in read(READ_MODELS)]
-    return answer(ModelList.model_construct(models=shown), headers=HEADERS)
+    headers = HEADERS | (OVERSEEN if access.caller().operator else {})
+    return answer(ModelList.model_construct(models=shown), headers=headers)
 
 
 @blueprint.get("/runners")

@@ -46,7 +46,7 @@ def paths() -> Json:
         "/jobs/{job_id}/events": {"get": stream_events()},
         "/jobs/{job_id}/cancel": {"post": cancel_job()},
         "/jobs/{job_id}/retry": {"post": retry_job()},
-        "/models": {"get": _read("listModels", "What is served", "ModelList")},
+        "/models": {"get": list_models()},
         "/runners": {"get": _read("listRunners", "Who works", "RunnerList", 403)},
         "/stats": {"get": _read("getStats", "How the queue stands", "Stats", 403)},
         "/overview/events": {"get": stream_overview()},
@@ -251,6 +251,13 @@ def _read(operation: str, summary: str, model: str, *refusals: int) -> Json:
             **problems(401, *refusals, 503),
         },
     }
+
+
+def list_models() -> Json:
+    described = _read("listModels", "What is served", "ModelList")
+    said = 'Where an operator is told of all that changes, `rel="monitor"`.'
+    described["responses"]["200"]["headers"] = {"Link": header(said, {"type": "string"})}
+    return described
 
 
 def stream_overview() -> Json:

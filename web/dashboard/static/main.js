@@ -1,6 +1,6 @@
 /** Starts the page, and shows what its address names. */
 
-import { ApiError, get } from "./api.js";
+import { ApiError, open } from "./api.js";
 import { setNow } from "./clock.js";
 import { busy, byId, el, fill, say } from "./dom.js";
 import { exact } from "./format.js";
@@ -24,6 +24,8 @@ const LINK = {
 };
 const BAD_KEY = "This key is not valid, or not any more.";
 const TITLE = "jobrunner";
+// What only operators are told of.
+const MAY_OVERSEE = /rel="monitor"/;
 
 class Page {
   #link = "connecting";
@@ -77,7 +79,8 @@ class Page {
     }
     session.use(key);
     try {
-      await busy(byId("key-form").querySelector("button"), () => get("/jobs?limit=1"));
+      const answer = await busy(byId("key-form").querySelector("button"), () => open("/models"));
+      session.beOperator(MAY_OVERSEE.test(answer.headers.get("Link") ?? ""));
       byId("key").value = "";
       this.#enter();
       // The field that had it is gone.
@@ -109,6 +112,7 @@ class Page {
     byId("key-wanted").hidden = true;
     byId("forget-key").hidden = !session.isKeyNeeded;
     this.#setLink("connecting");
+    if (!session.isOperator()) this.#beClient();
     this.#route(false);
     this.#resume();
   }
