@@ -4,6 +4,9 @@ from collections.abc import Callable, Collection, Iterable
 
 from jobrunner.outcome import Job
 
+# To look what is in hand is not for each claim, of which one job waits.
+MANY = 4
+
 
 class Leases:
     """Those that the table ``job_claim`` has of a runner."""
@@ -14,7 +17,9 @@ class Leases:
 
     @property
     def spent(self) -> set[str]:
-        """By which nothing is held any more."""
+        """Those by which nothing is held any more, looked for once there are a few."""
+        if len(self._tokens) < MANY:
+            return set()
         return self._tokens - {job.lease_token for job in self._in_hand()}
 
     def add(self, jobs: Iterable[Job]) -> None:

@@ -139,12 +139,14 @@ class Runner:
         else:
             heard = self._crew.wait(self._pause(), self._others())
         with log.together():
+            if self._is_news_alone(heard):
+                self._try(self._claim_what_came)
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)
             self._collect(heard)
             if self._link.connected or self._link.due:
-                self._talk()
+                self._try(self._talk)
 
     def _others(self) -> list[Waitable]:
         """What to wait for beside the workers; who does not read must not wait for it."""
@@ -171,29 +173,40 @@ class Runner:
         if (self._crew.ready, self._crew.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
-    def _talk(self) -> None:
+    def _try(self, act: Callable[[queue.Connection], None]) -> None:
         try:
-            connection = self._link.open()
-            if self._away_since is not None:
-                self._come_back(connection)
-            self._hear()
-            self._cancel(connection)
-            # Before what may fail again and again: a runner that lives must be seen to.
-            self._keep_alive(connection)
-            self._write(connection)
-            self._sweep(connection)
-            self._release(connection, self._crew.surplus())
-            self._crew.claim(connection)
-            # What came with an answer does not wake us up.
-            self._heed(self._link.hear())
-            self._record_activity(connection)
-            self._sample_depth(connection)
-            self._tell_progress(connection)
-            self._link.works()
+            act(self._link.open())
         except ModelLoadError:
             raise
         except (JobrunnerError, psycopg.Error) as error:
             self._lose(error)
+
+    def _is_news_alone(self, heard: set[int]) -> bool:
+        """Whether it was told of jobs, and of nothing else."""
+        return len(heard) == 1 and self._link.connected and self._link.fileno() in heard
+
+    def _claim_what_came(self, connection: queue.Connection) -> None:
+        """Claim before anything else is looked after: somebody waits for the answer."""
+        self._heed(self._link.hear())
+        self._crew.claim(connection)
+
+    def _talk(self, connection: queue.Connection) -> None:
+        if self._away_since is not None:
+            self._come_back(connection)
+        self._hear()
+        self._cancel(connection)
+        # Before what may fail again and again: a runner that lives must be seen to.
+        self._keep_alive(connection)
+        self._write(connection)
+        self._sweep(connection)
+        self._release(connection, self._crew.surplus())
+        self._crew.claim(connection)
+        # What came with an answer does not wake us up.
+        self._heed(self._link.hear())
+        self._record_activity(connection)
+        self._sample_depth(connection)
+        self._tell_progress(connection)
+        self._link.works()
 
     # Stopping
 
