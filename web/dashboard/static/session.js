@@ -8,7 +8,7 @@ const CLIENT = "jobrunner-client";
 export const isKeyNeeded = document.querySelector('meta[name="jobrunner-keys"]').content === "on";
 
 let key = isKeyNeeded ? recall("sessionStorage", NAME) : null;
-let operator = recall("sessionStorage", CLIENT) === null;
+let operator = !isKeyNeeded || recall("sessionStorage", CLIENT) === null;
 
 export const hasKey = () => !isKeyNeeded || key !== null;
 export const headers = () => (key === null ? {} : { Authorization: `Bearer ${key}` });
