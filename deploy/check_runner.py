@@ -11,8 +11,7 @@ import socket
 
 import psycopg
 
-# By the rules of runner_overview; but that counts what each runner holds, and so reads all jobs
-# that wait: every pod would do so at every probe, and most of all when the queue is long.
+# By the rules of runner_overview, without all that it counts: every pod asks at every probe.
 FIND = """
     select
         1

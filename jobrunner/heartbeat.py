@@ -22,10 +22,10 @@ ANNOTATIONS = ("title", "description", "examples", "default", "deprecated", "$co
 
 REGISTER = """
     with registered as (
-        insert into runner (id, host, pid, version, models, workers, lease)
+        insert into runner (id, host, pid, version, models, workers, lease, notes_claims)
         values (
             %(id)s, %(host)s, %(pid)s, %(version)s, %(models)s, %(workers)s,
-            make_interval(secs => %(lease_seconds)s)
+            make_interval(secs => %(lease_seconds)s), true
         )
         returning id
     )

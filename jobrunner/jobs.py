@@ -38,8 +38,12 @@ LIST = """
         and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s)
         and (%(status)s::text is null or status = %(status)s)
         and (
-            coalesce(%(status)s, '') not in ('pending', 'processing')
+            coalesce(%(status)s, '') <> 'pending'
             or coalesce(finished_at, 'infinity') = 'infinity'
+        )
+        and (
+            coalesce(%(status)s, '') <> 'processing'
+            or id = any(array(select claimed_job.id from claimed_job))
         )
         and (coalesce(%(status)s, '') <> 'failed' or coalesce(error, 'null') <> 'null')
     order by id desc

@@ -26,6 +26,10 @@ class Leases:
         """Keep those of jobs that were claimed."""
         self._tokens.update(job.lease_token for job in jobs)
 
+    def lose(self) -> None:
+        """Keep none: others see to what we held."""
+        self._tokens.clear()
+
     def forget(self, tokens: Collection[str]) -> None:
         """Keep these no longer: they were deleted."""
         self._tokens.difference_update(tokens)

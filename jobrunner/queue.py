@@ -301,6 +301,8 @@ DELETE_SPENT = """
                     where
                         job.id = any(noted.job_ids)
                         and job.lease_token = noted.lease_token
+                    -- Lest all jobs be read, to be joined with the notes.
+                    offset 0
                 )
             for update skip locked
         ))

@@ -86,13 +86,14 @@ class Runner:
         self._reporter = Reporter()
         self._times = Timetable()
         self._activity = Activity()
+        self._leases = Leases(self._in_hand)
         self._crew = Crew(
             specs,
             settings.workers,
             settings.limits,
             settings.poll_seconds,
             self._activity,
-            Leases(self._in_hand),
+            self._leases,
         )
         self._outbox = Outbox(self._crew.count_outcomes, self._activity)
         self._depth = Depth(self._crew.models)
@@ -419,6 +420,7 @@ class Runner:
         """We were found dead and our jobs given away: drop them and take a new id."""
         killed, outcomes = self._crew.kill_jobs()
         dropped = len(killed) + len(outcomes) + self._outbox.clear()
+        self._leases.lose()
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
         self._crew.forget_pace()

@@ -1,4 +1,4 @@
--- Who works on what is found by the claims (see job_claim), and no longer by reading all that wait.
+-- Who works on what is found by the claims (see claimed_job), and no longer by reading all that wait.
 
 create or replace view runner_overview as
 select
@@ -33,7 +33,7 @@ left join (
         count(*) as jobs
     from job
     where
-        job.id = any(array(select unnest(job_claim.job_ids) from job_claim))
+        job.id = any(array(select claimed_job.id from claimed_job))
         and job.lease_token is not null
     group by job.claimed_by
 ) as held on runner.id = held.claimed_by
@@ -68,7 +68,7 @@ from (
         started_at
     from job
     where
-        id = any(array(select unnest(job_claim.job_ids) from job_claim))
+        id = any(array(select claimed_job.id from claimed_job))
         and lease_token is not null
 ) as held
 left join runner on held.claimed_by = runner.id

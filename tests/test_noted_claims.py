@@ -10,8 +10,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from helpers import Jobs, wait_for
-from jobrunner import queue
+from jobrunner import heartbeat, queue
+from jobrunner import jobs as shown_jobs
 from jobrunner.database import BoundedConnection, connect
+from jobrunner.jobs import Wanted
 from jobrunner.leases import MANY, Leases
 from jobrunner.outcome import Job, Outcome
 from processes import System, system
@@ -117,6 +119,38 @@ def test_the_list_of_jobs_in_work_has_what_is_noted_and_not_done(
     assert in_work(client) == [job.id for job in sorted(held, key=queue.BY_ID, reverse=True)]
     assert in_work(client, model="sentiment", limit=2) == in_work(client)[:2]
     assert in_work(client, model="another") == []
+
+
+def test_what_a_runner_of_the_version_before_holds_is_found_though_it_notes_nothing(
+    client: FlaskClient, db: psycopg.Connection[Any], jobs: Jobs
+) -> None:
+    jobs.add_runner("older-1-abcd")
+    jobs.add("waits")
+    held = jobs.add(status="processing", claimed_by="older-1-abcd")
+    db.execute("delete from job_claim")
+
+    assert in_work(client) == [held]
+    assert db.execute("select busy from runner_overview").fetchall() == [(1,)]
+    assert [str(job) for (job,) in db.execute("select job from running_job")] == [held]
+    assert [str(job["id"]) for job in shown_jobs.newest(db, Wanted("processing"))] == [held]
+
+
+def test_who_notes_his_claims_says_so(
+    runner: BoundedConnection, db: psycopg.Connection[Any]
+) -> None:
+    heartbeat.register(runner, "newer-1-abcd", models={"sentiment": 1}, lease_seconds=30)
+
+    query = "select notes_claims from runner where id = 'newer-1-abcd'"
+    assert db.execute(query).fetchall() == [(True,)]
+
+
+def test_who_was_found_dead_leaves_his_notes_to_others() -> None:
+    leases = Leases(list)
+    leases.add(Job(token, token, "sentiment", "{}", 1) for token in "abcd")
+
+    leases.lose()
+
+    assert leases.spent == set()
 
 
 def test_what_is_left_by_others_is_deleted_once_nothing_of_it_is_held(

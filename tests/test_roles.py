@@ -23,7 +23,7 @@ ROLES = ["job_web", "job_runner", "job_janitor"]
 VIEWS = [
     "queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder",
     "model_crew", "serving_version", "waiting_job", "running_job", "failure_summary",
-    "throughput", "client_backlog", "model_queue",
+    "throughput", "client_backlog", "model_queue", "claimed_job",
 ]  # fmt: skip
 
 

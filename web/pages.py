@@ -67,7 +67,7 @@ LIST_JOBS = """
         )
         and (
             coalesce(%(status)s, '') <> 'processing'
-            or id = any(array(select unnest(job_ids) from job_claim))
+            or id = any(array(select claimed_job.id from claimed_job))
         )
         and (
             coalesce(%(status)s, '') <> 'failed'

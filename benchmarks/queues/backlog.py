@@ -7,7 +7,7 @@ RUNNERS, WORKERS = 6, 8
 DAYS_OF_ACTIVITY = 2
 
 RUNNER = """
-    insert into runner (id, host, pid, version, models, workers, ready_workers, lease)
+    insert into runner (id, host, pid, version, models, workers, ready_workers, lease, notes_claims)
     select
         'here-' || number || '-abcd',
         'here',
@@ -16,7 +16,8 @@ RUNNER = """
         array['sentiment', %(rare)s],
         %(workers)s,
         %(workers)s,
-        interval '1 day'
+        interval '1 day',
+        true
     from generate_series(0, %(runners)s - 1) as number
 """
 RUNNER_MODEL = """
