@@ -32,6 +32,8 @@ SET_ROLE = sql.SQL("set role {}")
 # server does: what it has ended takes no effect later.
 READABLE_TIMES = "set datestyle = iso; set intervalstyle = postgres"
 STATEMENT_TIMEOUT = "set statement_timeout = '9s'"
+# To compile a plan takes PostgreSQL longer than any of ours does.
+NO_COMPILING = "set jit = off"
 URL_FILE = "database_url"
 
 # A dead peer is noticed after 4 s: idle for 2, then a probe a second, two of them.
@@ -184,6 +186,7 @@ def _set_up(connection: BoundedConnection, role: str | None, session: LiteralStr
             connection.prepare_threshold = None
         else:
             connection.execute(READABLE_TIMES)
+            connection.execute(NO_COMPILING)
         if role and user != role:
             _take_role(connection, role)
         if role and not connection.pooled:

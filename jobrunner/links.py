@@ -43,8 +43,6 @@ PROBE = "select"
 # the time that a claim of one job takes.
 PLANNING = """
     set plan_cache_mode = force_generic_plan;
-    -- What is forbidden costs ten billion before PostgreSQL 18, which would be worth compiling.
-    set jit = off;
     set enable_seqscan = off;
     set enable_bitmapscan = off;
     set enable_hashjoin = off;

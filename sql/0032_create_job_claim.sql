@@ -30,27 +30,45 @@ group by lease_token;
 alter table runner
 add column notes_claims boolean not null default false;
 
--- Ordered, and so read for each model by itself: no plan may read all jobs for nobody.
+-- A function, since a plan that knew what may have to be read would be costly enough for
+-- PostgreSQL to compile it, which takes many times as long as to look.
+create function unnoted_jobs() returns setof uuid
+language plpgsql stable rows 10
+as $$
+begin
+    if exists (select from runner where runner.lost_at is null and not runner.notes_claims) then
+        return query
+        select job.id
+        from job
+        where
+            job.model = any(array(
+                select unnest(runner.models)
+                from runner
+                where
+                    runner.lost_at is null
+                    and not runner.notes_claims
+            ))
+            and job.finished_at is null
+            and job.lease_token is not null;
+    end if;
+end
+$$;
+
 create view claimed_job as
 select unnest(job_ids) as id
 from job_claim
 union all
-select held.id
-from runner
-cross join lateral unnest(runner.models) as served (model)
-cross join lateral (
-    select job.id
-    from job
-    where
-        job.model = served.model
-        and job.finished_at is null
-        and job.lease_token is not null
-    order by job.id
-) as held
-where
-    runner.lost_at is null
-    and not runner.notes_claims;
+select unnoted_jobs() as id;
 
+-- Whatever the search_path of the caller, it sees the tables of this schema.
+do $$
+begin
+    execute format('alter function unnoted_jobs() set search_path = %I, pg_temp', current_schema());
+end
+$$;
+
+revoke execute on function unnoted_jobs() from public;
+grant execute on function unnoted_jobs() to job_web, job_runner, job_janitor;
 grant select on job_claim, claimed_job to job_web, job_runner, job_janitor;
 -- To update, since they are locked before they are deleted.
 grant insert, update, delete on job_claim to job_runner;
@@ -60,6 +78,8 @@ comment on table job_claim is
 comment on column job_claim.lease_token is 'What proves the claim, as job.lease_token has it.';
 comment on column job_claim.job_ids is 'The jobs that were claimed together; some may be done, or pending again.';
 comment on column runner.notes_claims is 'Whether all that it holds is in job_claim; not where it is of an older version.';
+comment on function unnoted_jobs() is
+    'Ids of the jobs in work of models that a live runner serves which notes no claims: reads all unfinished ones of these.';
 comment on view claimed_job is
     'Ids of jobs that were claimed: all that are in work are among them, those that are not have no lease_token any more.';
 comment on column claimed_job.id is 'The job; it may be there twice.';

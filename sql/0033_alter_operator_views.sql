@@ -79,3 +79,73 @@ left join job_progress
         and held.started_at <= job_progress.updated_at
 left join cancel_request on held.id = cancel_request.job_id
 order by held.started_at, held.id;
+
+-- A long queue is so much to read that PostgreSQL would compile the plan, which takes it up to a
+-- second: in a function it is told not to.
+create function count_queue(
+    model text,
+    out unfinished bigint,
+    out processing bigint,
+    out waiting bigint,
+    out oldest_pending_at timestamptz
+)
+language plpgsql stable
+as $$
+begin
+    select
+        count(*) as unfinished,
+        count(job.lease_token) as processing,
+        count(*) filter (where job.run_at > now() and job.lease_token is null) as waiting,
+        min(job.created_at) filter (where job.lease_token is null) as oldest_pending_at
+    into
+        count_queue.unfinished,
+        count_queue.processing,
+        count_queue.waiting,
+        count_queue.oldest_pending_at
+    from job
+    where
+        job.model = count_queue.model
+        and job.finished_at is null;
+end
+$$;
+
+comment on function count_queue(text) is
+    'How many jobs of a model are not final, in work, waiting for a retry, and when the oldest pending one was submitted.';
+
+-- Whatever the search_path of the caller, it sees the tables of this schema.
+do $$
+begin
+    execute format(
+        'alter function count_queue(text) set search_path = %I, pg_temp', current_schema()
+    );
+    execute 'alter function count_queue(text) set jit = off';
+end
+$$;
+
+revoke execute on function count_queue(text) from public;
+grant execute on function count_queue(text) to job_web, job_runner, job_janitor;
+
+create or replace view model_queue as
+select
+    model.name as model,
+    queue.unfinished - queue.processing as pending,
+    queue.waiting as waiting_to_retry,
+    queue.processing,
+    queue.oldest_pending_at,
+    crew.runners,
+    crew.workers,
+    crew.jobs_per_second,
+    crew.inference_seconds,
+    crew.versions
+from model
+cross join lateral count_queue(model.name) as queue
+cross join lateral (
+    select
+        count(*) as runners,
+        coalesce(sum(model_crew.workers), 0) as workers,
+        round(coalesce(sum(model_crew.jobs_per_second), 0)::numeric, 2) as jobs_per_second,
+        round(avg(model_crew.inference_seconds)::numeric, 3) as inference_seconds,
+        array_agg(distinct model_crew.version) filter (where model_crew.version is not null) as versions
+    from model_crew
+    where model_crew.model = model.name
+) as crew;

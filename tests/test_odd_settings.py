@@ -13,8 +13,10 @@ from psycopg.pq import ExecStatus
 from helpers import Jobs, login_url, wait_for
 from jobrunner import embedded, statement
 from jobrunner.cli import main
+from jobrunner.database import connect
 from jobrunner.statement import Statement
 from processes import System
+from web.database import Database
 
 ODD = {
     "client_encoding": "latin1",
@@ -24,6 +26,9 @@ ODD = {
     "extra_float_digits": "-15",
     "bytea_output": "escape",
     "default_transaction_isolation": "serializable",
+    # Every plan is worth compiling.
+    "jit": "on",
+    "jit_above_cost": "0",
 }
 TEXT = "großartig 😀 %(x)s 'it''s' \\"
 
@@ -57,6 +62,21 @@ def test_jobs_are_submitted_done_and_shown_under_odd_defaults(
         env = {"DATABASE_URL": odd.url, "JOBRUNNER_HOME": str(tmp_path)}
         done = CliRunner().invoke(main, [command], env=env)
         assert not isinstance(done.exception, Exception), command
+
+
+def test_no_plan_of_ours_is_compiled(odd: embedded.Server) -> None:
+    web = Database(login_url(odd.url, "web_login"))
+
+    with web.connection() as connection:
+        assert connection.execute("show jit").fetchone() == ("off",)
+    with connect(odd.url) as connection:
+        assert connection.execute("show jit").fetchone() == ("off",)
+        query = "select proconfig from pg_proc where proname = 'count_queue'"
+        [(config,)] = connection.execute(query).fetchall()
+    web.close()
+
+    # Of a view somebody else may ask, too.
+    assert config == ["search_path=public, pg_temp", "jit=off"]
 
 
 def test_two_results_in_an_answer_are_an_error_like_any_other(

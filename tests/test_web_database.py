@@ -173,7 +173,7 @@ def test_a_503_for_want_of_a_lock_is_not_committed_later(app: Flask, jobs: Jobs)
     assert jobs.count() == 1
 
 
-def test_nothing_but_a_time_limit_and_a_style_of_times_is_left_in_a_session(
+def test_nothing_but_a_time_limit_a_style_of_times_and_no_compiling_is_left_in_a_session(
     web_url: str, jobs: Jobs
 ) -> None:
     web = Database(web_url)
@@ -187,7 +187,7 @@ def test_nothing_but_a_time_limit_and_a_style_of_times_is_left_in_a_session(
     web.close()
 
     assert prepared == (0,)
-    assert {name for (name,) in settings} == {"DateStyle", "statement_timeout"}
+    assert {name for (name,) in settings} == {"DateStyle", "jit", "statement_timeout"}
 
 
 @pytest.mark.process

@@ -54,6 +54,8 @@ DEFAULTS: dict[str, Any] = {
 # letter for could not be written, and times in another style not be read.
 ENCODING = {"client_encoding": "utf8"}
 READABLE_TIMES = "set datestyle = iso"
+# To compile a plan takes PostgreSQL longer than any of ours does.
+NO_COMPILING = "set jit = off"
 
 WHO_WHERE_AND_WHEN = """
     select
@@ -238,6 +240,7 @@ class Database:
             if not pooled:
                 connection.execute(STATEMENT_TIMEOUT)
                 connection.execute(READABLE_TIMES)
+                connection.execute(NO_COMPILING)
                 connection.prepare_threshold = PREPARE_AFTER
             self._role_missing = False
         except psycopg.errors.InvalidParameterValue:
