@@ -52,10 +52,11 @@ where
     and not runner.notes_claims;
 
 grant select on job_claim, claimed_job to job_web, job_runner, job_janitor;
+-- To update, since they are locked before they are deleted.
 grant insert, update, delete on job_claim to job_runner;
 
 comment on table job_claim is
-    'One row a claim: every job in work is in the row of its lease_token. Deleted when all jobs of a row are done.';
+    'One row a claim: every job in work is in the row of its lease_token. Deleted when none of a row is held any more.';
 comment on column job_claim.lease_token is 'What proves the claim, as job.lease_token has it.';
 comment on column job_claim.job_ids is 'The jobs that were claimed together; some may be done, or pending again.';
 comment on column runner.notes_claims is 'Whether all that it holds is in job_claim; not where it is of an older version.';

@@ -217,3 +217,28 @@ def test_what_a_killed_runner_has_noted_is_deleted_once_its_jobs_are_free(
     wait_for(lambda: jobs.get(held)["attempt"] == 2, "the other has it")
     wait_for(lambda: lease_token not in noted(jobs), "the note is gone")
     assert [held] in [list(ids) for ids in noted(jobs).values()]
+
+
+@pytest.mark.process
+def test_who_was_found_dead_leaves_its_notes_until_its_jobs_are_free(
+    services: System, jobs: Jobs
+) -> None:
+    runner = services.runner(
+        "--workers", str(MANY), JOBRUNNER_LEASE_SECONDS=3, MOCK_DELAY_SECONDS=60
+    )
+    held = set()
+    for _ in range(MANY):
+        held.add(job_id := jobs.add())
+        jobs.wait(job_id, "processing")
+    left = noted(jobs)
+
+    with psycopg.connect(jobs.db.info.dsn, password=jobs.db.info.password) as other:
+        # Nobody can rescue them meanwhile.
+        other.execute("select from job where id = any(%s) for update", [list(held)])
+        jobs.db.execute("update runner set lost_at = now()")
+        wait_for(lambda: runner.lines("found_dead"), "the runner learns that it is dead")
+        jobs.wait(jobs.add(), "processing")
+        assert {jobs.status(job_id) for job_id in held} == {"processing"}
+        assert left.items() <= noted(jobs).items()
+
+    wait_for(lambda: not left.keys() & noted(jobs).keys(), "they are rescued, the notes gone")
