@@ -35,7 +35,8 @@ Connection = psycopg.Connection[Any]
 # One lease token serves all that is claimed at once, since it proves a claim together with the
 # job's id: where PostgreSQL has to open /dev/urandom for each, they took a tenth of its time.
 #
-# What is claimed is noted in job_claim, and the notes are deleted of which nothing is held any more.
+# What is claimed is noted in job_claim, and the notes are deleted of which nothing is held any
+# more.
 CLAIM = """
     with candidate as (
         select id
