@@ -81,6 +81,14 @@ def waited_for(
     return next(locker for locker in lockers if locker.info.backend_pid == pid)
 
 
+def at_rest(runner: Process) -> bool:
+    """Whether its workers have said what they had to say, and wait: Linux alone tells."""
+    stats = [Path("/proc", line["pid"], "stat") for line in runner.lines("worker_ready")]
+    return all(
+        not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S" for stat in stats
+    )
+
+
 def was_ended(runner: Process) -> bool:
     return 'reason="deadlock detected"' in runner.log
 
@@ -97,7 +105,7 @@ def test_results_that_met_a_deadlock_are_written_at_the_next_try(
     wait_for(lambda: signs(begun) == 2, "both have begun")
     runner.send(signal.SIGSTOP)
     go.touch()
-    wait_for(lambda: signs(go) == 2, "both have answered")
+    wait_for(lambda: signs(go) == 2 and at_rest(runner), "both have answered")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
 
