@@ -81,12 +81,10 @@ def waited_for(
     return next(locker for locker in lockers if locker.info.backend_pid == pid)
 
 
-def at_rest(runner: Process) -> bool:
-    """Whether its workers have said what they had to say, and wait: Linux alone tells."""
-    stats = [Path("/proc", line["pid"], "stat") for line in runner.lines("worker_ready")]
-    return all(
-        not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S" for stat in stats
-    )
+def states(*pids: int) -> set[str]:
+    """What processes do: T is stopped, S waits. Linux alone tells (proc_pid_stat(5))."""
+    stats = (Path("/proc", str(pid), "stat") for pid in pids)
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats if stat.exists()}
 
 
 def was_ended(runner: Process) -> bool:
@@ -104,8 +102,11 @@ def test_results_that_met_a_deadlock_are_written_at_the_next_try(
     ids = two_in_hand(admin, f"await {go}")
     wait_for(lambda: signs(begun) == 2, "both have begun")
     runner.send(signal.SIGSTOP)
+    wait_for(lambda: states(runner.pid) <= {"T"}, "it has stopped")
     go.touch()
-    wait_for(lambda: signs(go) == 2 and at_rest(runner), "both have answered")
+    wait_for(lambda: signs(go) == 2, "both are about to answer")
+    workers = [int(line["pid"]) for line in runner.lines("worker_ready")]
+    wait_for(lambda: states(*workers) <= {"S"}, "both have answered, and wait")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
 
