@@ -143,6 +143,8 @@ class Claimer:
         self._due_look = Seldom()
         # Of the inputs that were claimed last, on average.
         self._input_bytes = 1
+        # What is sent as soon as it is told of a job: written before, while there is time.
+        self._readied: queue.Claim | None = None
 
     @property
     def due(self) -> float:
@@ -157,17 +159,22 @@ class Claimer:
 
     def begin(self, runner: str) -> None:
         """Claim for a runner that has just been registered under that id."""
-        self._runner = runner
+        self._runner, self._readied = runner, None
         self._sleep.begin(runner)
         self.look_soon()
 
     def stop(self) -> None:
         """Claim nothing any more."""
-        self._stopped = True
+        self._stopped, self._readied = True, None
 
     def look_soon(self) -> None:
         """Look in the next turn: a job was submitted or freed, or workers may be done."""
         self.look_at = 0.0
+
+    def claim_at_once(self, connection: queue.Connection) -> None:
+        """Claim before anything else, having been told of a job while asleep."""
+        if self._readied and self._readied.slots <= self._workers.idle:
+            self._execute(connection, self._readied)
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
@@ -177,11 +184,16 @@ class Claimer:
         if self._sleep.holds(self._model) and not self.wants_jobs:
             self._sleep.set(connection, self._model, False)
 
-    def _take(self, connection: queue.Connection) -> bool:
-        """Claim what the workers have room for; whether there were too few."""
+    @property
+    def _idle(self) -> int:
+        """How many jobs would be started at once, of as many as may be claimed at once."""
         batch = self._workers.batch_size
         most = min(max(batch, MAX_CLAIM // batch * batch), 1 + MAX_START_BYTES // self._input_bytes)
-        idle = min(self._workers.idle, most)
+        return min(self._workers.idle, most)
+
+    def _take(self, connection: queue.Connection) -> bool:
+        """Claim what the workers have room for; whether there were too few."""
+        idle = self._idle
         if monotonic() >= self._front_at:
             if not idle:
                 # What is on its last attempt is not claimed ahead: it needs an idle worker.
@@ -231,21 +243,28 @@ class Claimer:
 
     def _claim(self, connection: queue.Connection, slots: int, ahead: bool = False) -> int:
         """Claim up to so many from the place on and give them to the workers; how many."""
-        spent = self._leases.spent
+        return self._execute(connection, self._written(slots, ahead))
+
+    def _written(self, slots: int, ahead: bool = False) -> queue.Claim:
+        """A claim from the place on."""
+        return queue.Claim(
+            runner=self._runner,
+            model=self._model,
+            slots=slots,
+            ahead=ahead,
+            place=self._place,
+            spent=self._leases.spent,
+        )
+
+    def _execute(self, connection: queue.Connection, claim: queue.Claim) -> int:
+        """Claim, and give to the workers what there is; how many."""
+        self._readied = None
         try:
-            jobs = queue.claim(
-                connection,
-                runner=self._runner,
-                model=self._model,
-                slots=slots,
-                ahead=ahead,
-                place=self._place,
-                spent=spent,
-            )
+            jobs = claim.execute(connection)
         except psycopg.Error:
             self._input_bytes = min(self._input_bytes * CAUTION, MAX_START_BYTES)
             raise
-        self._leases.forget(spent)
+        self._leases.forget(claim.spent)
         self._leases.add(jobs)
         if self._workers.batch_size > 1:
             self._set_apart(connection, jobs)
@@ -290,8 +309,15 @@ class Claimer:
             self._sleep.set(connection, self._model, True)
             self._take(connection)
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
+            self._get_ready()
         else:
             self.look_at = monotonic() + self._pause(connection)
+            self._get_ready()
+
+    def _get_ready(self) -> None:
+        """Write the claim that is sent as soon as it is told of a job."""
+        if idle := self._idle:
+            self._readied = self._written(idle)
 
     def _pause(self, connection: queue.Connection) -> float:
         """Seconds until the next poll, or until a job is due, or a look that had to wait."""

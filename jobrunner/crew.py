@@ -170,6 +170,11 @@ class Crew:
         for served in self.served:
             served.claimer.begin(runner)
 
+    def claim_at_once(self, connection: queue.Connection) -> None:
+        """Claim before anything else what they were told of while asleep."""
+        for served in self.served:
+            served.claimer.claim_at_once(connection)
+
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker what it takes; where that is not there, sleep until it comes."""
         for served in self.served:

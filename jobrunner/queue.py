@@ -352,46 +352,67 @@ class Rescued:
     attempt: int
 
 
-def claim(
-    connection: Connection,
-    *,
-    runner: str,
-    model: str,
-    slots: int,
-    ahead: bool = False,
-    place: Place = FRONT,
-    spent: Collection[str] = (),
-) -> list[Job]:
-    """Take up to ``slots`` due jobs of a model, in the order of priority and age.
+class Claim:
+    """A claim that is written, and can be sent at once when its time comes."""
 
-    ``ahead`` says that no worker is free for them yet: see CLAIM. Those before ``place`` are
-    passed over. The rows are locked for this one statement only, never while a model runs. Of
-    the claims with the lease tokens ``spent`` nothing is held any more.
-    """
-    # It has to differ, and is no secret: to ask the system for it takes longer than all else here.
-    lease_token = str(UUID(int=getrandbits(128), version=4))
-    rows = _claim.rows(
-        connection,
-        {
-            "runner": runner,
-            "model": model,
-            "slots": slots,
-            "ahead": ahead,
-            "from_priority": place.priority,
-            "from_run_at": place.run_at,
-            "from_id": place.id,
-            "lease_token": lease_token,
-            "spent": _array(spent),
-        },
-    )
-    jobs = [
-        Job(
-            job_id, lease_token, model, input_, int(attempt), int(priority), float(run_at), trace_id
+    def __init__(
+        self,
+        *,
+        runner: str,
+        model: str,
+        slots: int,
+        ahead: bool = False,
+        place: Place = FRONT,
+        spent: Collection[str] = (),
+    ) -> None:
+        """Of up to ``slots`` due jobs of a model, in the order of priority and age.
+
+        ``ahead`` says that no worker is free for them yet: see CLAIM. Those before ``place`` are
+        passed over. Of the claims with the lease tokens ``spent`` nothing is held any more.
+        """
+        self.model, self.slots, self.ahead = model, slots, ahead
+        self.place, self.spent = place, spent
+        # It has to differ, and is no secret: to ask the system takes longer than all else here.
+        self.lease_token = str(UUID(int=getrandbits(128), version=4))
+        self._values = _claim.written(
+            {
+                "runner": runner,
+                "model": model,
+                "slots": slots,
+                "ahead": ahead,
+                "from_priority": place.priority,
+                "from_run_at": place.run_at,
+                "from_id": place.id,
+                "lease_token": self.lease_token,
+                "spent": _array(spent),
+            }
         )
-        for job_id, input_, attempt, priority, run_at, trace_id in rows
-    ]
-    # An update returns rows in no order.
-    return sorted(jobs, key=place_of)
+
+    def execute(self, connection: Connection) -> list[Job]:
+        """Take the jobs; once. The rows are locked for this one statement only, never while a
+        model runs."""
+        jobs = [
+            Job(
+                job_id,
+                self.lease_token,
+                self.model,
+                input_,
+                int(attempt),
+                int(priority),
+                float(run_at),
+                trace_id,
+            )
+            for job_id, input_, attempt, priority, run_at, trace_id in _claim.rows_of(
+                connection, self._values
+            )
+        ]
+        # An update returns rows in no order.
+        return sorted(jobs, key=place_of)
+
+
+def claim(connection: Connection, **what: Any) -> list[Job]:
+    """Take jobs by a ``Claim`` of that."""
+    return Claim(**what).execute(connection)
 
 
 def place_of(job: Job) -> Place:

@@ -141,7 +141,8 @@ class Runner:
             heard = self._crew.wait(self._pause(), self._others())
         with log.together():
             if self._is_news_alone(heard):
-                self._try(self._claim_what_came)
+                # Somebody waits for the answer. (Of what, is looked at after that.)
+                self._try(self._crew.claim_at_once)
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)
@@ -185,11 +186,6 @@ class Runner:
     def _is_news_alone(self, heard: set[int]) -> bool:
         """Whether it was told of jobs, and of nothing else."""
         return len(heard) == 1 and self._link.connected and self._link.fileno() in heard
-
-    def _claim_what_came(self, connection: queue.Connection) -> None:
-        """Claim before anything else is looked after: somebody waits for the answer."""
-        self._heed(self._link.hear())
-        self._crew.claim(connection)
 
     def _talk(self, connection: queue.Connection) -> None:
         if self._away_since is not None:

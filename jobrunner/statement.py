@@ -40,12 +40,20 @@ class Statement:
 
         :raises psycopg.Error: as a cursor would.
         """
-        encoding = connection.info.encoding
-        written = [str(values[name]).encode(encoding) for name in self._parameters]
+        return self.rows_of(connection, self.written(values))
+
+    def written(self, values: Mapping[str, object]) -> list[bytes]:
+        """Write the values as they are sent, for whoever has no time to do so later."""
+        return [str(values[name]).encode() for name in self._parameters]
+
+    def rows_of(
+        self, connection: psycopg.Connection[Any], written: Sequence[bytes]
+    ) -> list[list[str]]:
+        """As ``rows``, with values that have been written."""
         result = self._execute(connection, written)
         columns = range(result.nfields)
         return [
-            [(result.get_value(row, column) or b"").decode(encoding) for column in columns]
+            [(result.get_value(row, column) or b"").decode() for column in columns]
             for row in range(result.ntuples)
         ]
 

@@ -237,15 +237,15 @@ def places(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[queue.Place]:
     """Where claims begin. From the front, one takes a tenth of a second, as it does behind
     200,000 dead rows."""
     begun: list[queue.Place] = []
-    real = queue.claim
+    real = queue.Claim.execute
 
-    def claim(connection: BoundedConnection, *, place: queue.Place, **how: Any) -> list[Job]:
-        begun.append(place)
-        if place == queue.FRONT:
+    def execute(claim: queue.Claim, connection: BoundedConnection) -> list[Job]:
+        begun.append(claim.place)
+        if claim.place == queue.FRONT:
             clock.now += 0.1
-        return real(connection, place=place, **how)
+        return real(claim, connection)
 
-    monkeypatch.setattr(queue, "claim", claim)
+    monkeypatch.setattr(queue.Claim, "execute", execute)
     return begun
 
 
@@ -263,6 +263,59 @@ def test_what_comes_before_the_place_is_found_where_nothing_else_is(
     claimer.claim(runner)
 
     assert [job.id for given in workers.given for job in given] == [str(usual), str(urgent)]
+
+
+class Quiet(OneIdle):
+    """One that is idle, and one job a call."""
+
+    card = None
+
+    @property
+    def idle(self) -> int:
+        return self.room
+
+    def give(self, jobs: list[Job], hold_until: float) -> None:
+        super().give(jobs, hold_until)
+        self.room -= len(jobs)
+
+
+def test_who_is_told_of_a_job_while_asleep_claims_it_by_one_statement(
+    runner: BoundedConnection, jobs: Jobs, places: list[queue.Place]
+) -> None:
+    workers = Quiet()
+    claimer = Claimer(workers, "sentiment", 60, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
+    claimer.begin(RUNNER)
+    claimer.claim(runner)  # and falls asleep
+    places.clear()
+    job_id = jobs.add()
+
+    claimer.claim_at_once(runner)
+
+    assert [job.id for given in workers.given for job in given] == [str(job_id)]
+    assert len(places) == 1
+    # What is claimed once is not claimed again with the same lease token.
+    claimer.claim_at_once(runner)
+    assert len(places) == 1
+
+
+def test_nothing_is_claimed_at_once_by_who_is_busy_stops_or_has_another_id(
+    runner: BoundedConnection, jobs: Jobs, places: list[queue.Place]
+) -> None:
+    workers = Quiet()
+    claimer = Claimer(workers, "sentiment", 60, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
+    for change in (
+        lambda: setattr(workers, "room", 0),
+        lambda: claimer.begin("other-1-abcd"),
+        claimer.stop,
+    ):
+        workers.room = 1
+        claimer.begin(RUNNER)
+        claimer.claim(runner)
+        places.clear()
+        change()
+        claimer.claim_at_once(runner)
+
+        assert places == []
 
 
 def test_looks_from_the_front_that_take_long_are_seldom(
@@ -291,15 +344,15 @@ def test_a_look_from_the_front_that_took_very_long_blinds_for_less_than_two_seco
     workers = OneIdle()
     claimer = Claimer(workers, "sentiment", 60, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
-    real = queue.claim
+    real = queue.Claim.execute
 
-    def claim(*args: Any, **how: Any) -> list[Job]:
+    def execute(claim: queue.Claim, connection: BoundedConnection) -> list[Job]:
         clock.now += 5  # as where somebody holds a lock on the table
-        return real(*args, **how)
+        return real(claim, connection)
 
-    monkeypatch.setattr(queue, "claim", claim)
+    monkeypatch.setattr(queue.Claim, "execute", execute)
     claimer.claim(runner)
-    monkeypatch.setattr(queue, "claim", real)
+    monkeypatch.setattr(queue.Claim, "execute", real)
     urgent, again = jobs.add(priority=5), jobs.add(due_in="-5 min")
     claimer.look_soon()
     claimer.claim(runner)
@@ -351,14 +404,14 @@ def test_where_all_are_on_their_last_attempt_looks_ahead_that_take_long_are_seld
     claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
     ahead: list[bool] = []
-    real = queue.claim
+    real = queue.Claim.execute
 
-    def claim(*args: Any, **how: Any) -> list[Job]:
-        ahead.append(how["ahead"])
-        clock.now += 0.05 if how["ahead"] else 0.0
-        return real(*args, **how)
+    def execute(claim: queue.Claim, connection: BoundedConnection) -> list[Job]:
+        ahead.append(claim.ahead)
+        clock.now += 0.05 if claim.ahead else 0.0
+        return real(claim, connection)
 
-    monkeypatch.setattr(queue, "claim", claim)
+    monkeypatch.setattr(queue.Claim, "execute", execute)
     for _ in range(30):
         claimer.look_soon()
         claimer.claim(runner)
@@ -374,13 +427,13 @@ def test_looks_ahead_that_find_many_are_not_seldom_however_long_they_take(
 ) -> None:
     claimer = Claimer(Bottomless(), "sentiment", 1, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
-    real = queue.claim
+    real = queue.Claim.execute
 
-    def claim(*args: Any, **how: Any) -> list[Job]:
+    def execute(claim: queue.Claim, connection: BoundedConnection) -> list[Job]:
         clock.now += 0.05
-        return real(*args, **how)
+        return real(claim, connection)
 
-    monkeypatch.setattr(queue, "claim", claim)
+    monkeypatch.setattr(queue.Claim, "execute", execute)
     for _ in range(4):
         for _ in range(40):
             jobs.add()
