@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,6 +17,8 @@ LOGGED = "jobrunner.logged"
 REFUSED_HEAD = "Invalid request"
 
 ACCEPTED = str(HTTPStatus.ACCEPTED.value)
+
+is_plain = re.compile(r"[\w.:/,+@%()\[\]-]+", re.ASCII).fullmatch
 
 logger = logging.getLogger("web")
 
@@ -104,7 +107,10 @@ def error(move: str, **fields: Any) -> None:
 
 def plain(value: object) -> str:
     """Write a value as logfmt wants it: quoted where it has to be, on one line."""
-    text = one_line(str(value))
+    text = str(value)
+    if is_plain(text):
+        return text
+    text = one_line(text)
     if text and not any(character in text for character in ' "='):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -55,9 +55,10 @@ def accepted(job_id: UUID, wait: Wait, eta: float | None, is_new: bool) -> Respo
     """Answer whose job is committed: 202, or 200 with the job where he waits and it gets final."""
     if wait.seconds and (job := final(job_id, wait, is_new)):
         return answer_job(job, headers=wait.headers | {"Location": f"/jobs/{job_id}"})
+    address = f"/jobs/{job_id}"
     headers = {
-        "Location": f"/jobs/{job_id}",
-        "Link": f'</jobs/{job_id}/events>; rel="events", </jobs/{job_id}/cancel>; rel="cancel"',
+        "Location": address,
+        "Link": f'<{address}/events>; rel="events", <{address}/cancel>; rel="cancel"',
         "Retry-After": retry_after(eta),
     }
     body = Accepted(job_id=job_id, status="processing")
