@@ -15,6 +15,12 @@ Row = dict[str, Any]
 
 SECOND = timedelta(seconds=1)
 
+FILL = """
+    insert into job (input)
+    select '{"text": "I love it"}'
+    from generate_series(1, %(count)s)
+"""
+
 
 def read(db: Db, view: str) -> list[Row]:
     with db.cursor(row_factory=dict_row) as cursor:
@@ -109,6 +115,25 @@ def test_the_age_is_that_of_the_oldest_job_that_is_pending(db: Db, jobs: Jobs) -
 
     assert timedelta(minutes=10) <= age <= timedelta(minutes=10, seconds=20)
     assert age.microseconds == 0
+
+
+def test_of_a_long_queue_the_oldest_that_is_pending_is_the_first_that_is_not_in_work(
+    db: Db, jobs: Jobs
+) -> None:
+    db.execute("insert into model (name) values ('topic')")
+    other = jobs.add(model="topic", created="1 h")
+    claimed = jobs.add(status="processing")
+    db.execute(FILL, {"count": 6000})
+    [(oldest,)] = db.execute(
+        "select min(created_at) from job where model = 'sentiment' and status = 'pending'"
+    ).fetchall()
+
+    found = {row["model"]: row for row in read(db, "model_queue")}
+
+    row = found["sentiment"]
+    assert (row["pending"], row["processing"]) == (6000, 1)
+    assert jobs.get(claimed)["created_at"] < oldest == row["oldest_pending_at"]
+    assert found["topic"]["oldest_pending_at"] == jobs.get(other)["created_at"]
 
 
 def test_each_model_has_its_own_row_in_the_order_of_names(db: Db, jobs: Jobs) -> None:

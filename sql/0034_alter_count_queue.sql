@@ -1,0 +1,65 @@
+-- What waits is counted in the index alone, where its pages have been vacuumed, and no longer by
+-- reading each row: those in work are few, and found by their claims (see claimed_job); the oldest
+-- one is the first by its id.
+create or replace function count_queue(
+    model text,
+    out unfinished bigint,
+    out processing bigint,
+    out waiting bigint,
+    out oldest_pending_at timestamptz
+)
+language plpgsql stable
+as $$
+begin
+    -- No job is in work before its time has come.
+    select
+        count(*),
+        count(*) filter (where job.run_at > now())
+    into
+        count_queue.unfinished,
+        count_queue.waiting
+    from job
+    where
+        job.model = count_queue.model
+        and job.finished_at is null;
+
+    select count(*)
+    into count_queue.processing
+    from job
+    where
+        job.id = any(array(select claimed_job.id from claimed_job))
+        and job.lease_token is not null
+        and job.model = count_queue.model;
+
+    if count_queue.unfinished < 5000 then
+        select min(job.created_at)
+        into count_queue.oldest_pending_at
+        from job
+        where
+            job.model = count_queue.model
+            and job.finished_at is null
+            and job.lease_token is null;
+    else
+        -- Of many there is one soon, whatever else waits. (Written as job_unfinished_list_idx has it.)
+        select job.created_at
+        into count_queue.oldest_pending_at
+        from job
+        where
+            coalesce(job.finished_at, 'infinity') = 'infinity'
+            and job.lease_token is null
+            and job.model = count_queue.model
+        order by job.id
+        limit 1;
+    end if;
+end
+$$;
+
+-- To replace a function takes its settings away.
+do $$
+begin
+    execute format(
+        'alter function count_queue(text) set search_path = %I, pg_temp', current_schema()
+    );
+    execute 'alter function count_queue(text) set jit = off';
+end
+$$;
