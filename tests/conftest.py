@@ -14,8 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from helpers import Jobs, create_logins, login_url
+from helpers import RUNNER, Jobs, create_logins, login_url
 from jobrunner import database, embedded, migrations
+from jobrunner.database import BoundedConnection
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Workers
 from pools import LIMITS, Start, settle
@@ -83,6 +84,14 @@ def web_url(owner_url: str, db: psycopg.Connection[Any]) -> str:
 @pytest.fixture
 def runner_url(owner_url: str, db: psycopg.Connection[Any]) -> str:
     return login_url(owner_url, "runner_login")
+
+
+@pytest.fixture
+def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
+    """A connection of the role job_runner, for the runner RUNNER, which is registered."""
+    jobs.add_runner(RUNNER)
+    with database.connect(runner_url) as connection:
+        yield connection
 
 
 # A server of a test's own, for the chapters that stop and spoil it.

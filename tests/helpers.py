@@ -19,6 +19,9 @@ LOGINS = {
     "janitor_login": ["job_janitor"],
 }
 
+# A runner as it names itself.
+RUNNER = "here-1-abcd"
+
 POSITIVE = {"sentiment": "positive", "confidence": 0.95}
 ERROR = {"code": "model_error", "message": "it broke", "retryable": True}
 

@@ -13,13 +13,12 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from helpers import POSITIVE, Jobs, wait_for
+from helpers import POSITIVE, RUNNER, Jobs, wait_for
 from jobrunner import queue
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outcome import Failure, Job, Outcome
 from processes import System, system
 
-RUNNER = "here-1-abcd"
 CANCELLED = {"code": "cancelled", "message": "the job was cancelled", "retryable": False}
 
 REQUEST = "insert into cancel_request (job_id) values (%s)"
@@ -29,13 +28,6 @@ REQUEST = "insert into cancel_request (job_id) values (%s)"
 def web(web_url: str, jobs: Jobs) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the role job_web, which may insert a request and no more."""
     with psycopg.connect(web_url, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
-    jobs.add_runner(RUNNER)
-    with connect(runner_url) as connection:
         yield connection
 
 

@@ -1,6 +1,5 @@
 """Claiming: who gets which job, in which order."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from secrets import token_hex
@@ -9,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from helpers import Jobs
+from helpers import RUNNER, Jobs
 from jobrunner import claimer as claimer_module
 from jobrunner import queue
 from jobrunner.activity import Activity
@@ -17,16 +16,6 @@ from jobrunner.claimer import Claimer, Sleep
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.leases import Leases
 from jobrunner.outcome import Job
-
-RUNNER = "here-1-abcd"
-
-
-@pytest.fixture
-def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
-    """A connection of the role job_runner, for a runner that is registered."""
-    jobs.add_runner(RUNNER)
-    with connect(runner_url) as connection:
-        yield connection
 
 
 def claim(

@@ -11,22 +11,14 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from helpers import POSITIVE, Jobs, wait_for
+from helpers import POSITIVE, RUNNER, Jobs, wait_for
 from jobrunner import log, queue
 from jobrunner.activity import Activity
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Failure, Job, Outcome
 
-RUNNER = "here-1-abcd"
 BROKE = Failure("model_error", "ValueError: it broke")
-
-
-@pytest.fixture
-def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
-    jobs.add_runner(RUNNER)
-    with connect(runner_url) as connection:
-        yield connection
 
 
 @pytest.fixture

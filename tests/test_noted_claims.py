@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from helpers import Jobs, wait_for
+from helpers import RUNNER, Jobs, wait_for
 from jobrunner import heartbeat, queue
 from jobrunner import jobs as shown_jobs
 from jobrunner.database import BoundedConnection, connect
@@ -18,15 +18,7 @@ from jobrunner.leases import MANY, Leases
 from jobrunner.outcome import Job, Outcome
 from processes import System, system
 
-RUNNER = "here-1-abcd"
 ANSWER = '{"sentiment": "positive", "confidence": 0.5}'
-
-
-@pytest.fixture
-def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
-    jobs.add_runner(RUNNER)
-    with connect(runner_url) as connection:
-        yield connection
 
 
 @pytest.fixture
