@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from browsers import watched
-from helpers import Jobs, login_url
+from helpers import RUNNER, Jobs, login_url
 from jobrunner import keys
 from processes import TOLD, system
 from web_server import WebServer, add_crew
@@ -695,3 +695,22 @@ def test_news_do_not_take_the_focus_from_a_row(page: Page, address: str, jobs: J
     expect(link).to_be_focused()
     more.click()
     expect(rows(page)).to_have_count(4)
+
+
+def test_from_what_a_runner_holds_it_is_one_step_to_what_is_in_work(
+    page: Page, address: str, jobs: Jobs
+) -> None:
+    jobs.add_runner(RUNNER, has_lock=True)
+    held = jobs.add(status="processing", claimed_by=RUNNER)
+    jobs.add_many(3)
+    page.goto(address)
+    expect(rows(page)).to_have_count(4)
+
+    page.get_by_role("table", name="Runners").get_by_role("link", name="1", exact=True).click()
+
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page).first.get_by_role("link")).to_have_attribute("title", held)
+    models = page.get_by_role("table", name="Models")
+    expect(models.get_by_role("link", name="1", exact=True)).to_have_attribute(
+        "href", "#/?status=processing&model=sentiment"
+    )

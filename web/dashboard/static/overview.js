@@ -1,7 +1,7 @@
 /** How the queue stands now, the models, and the runners. */
 
 import { now, showAgo } from "./clock.js";
-import { byId, el, fill, say } from "./dom.js";
+import { byId, el, fill, say, set } from "./dom.js";
 import { age, number, plural, rate, short, span } from "./format.js";
 import { Chip } from "./status.js";
 import { Table } from "./table.js";
@@ -26,7 +26,7 @@ const MODELS = [
   { title: "Model", cell: text((each) => each.model) },
   { title: "Version", kind: "grow", cell: text((each) => each.versions.join(", ") || "none runs") },
   { title: "Pending", kind: "number", cell: text((each) => number(each.pending)) },
-  { title: "Processing", kind: "number wide", cell: text((each) => number(each.processing)) },
+  { title: "Processing", kind: "number wide", cell: inWork((each) => each.processing, (each) => ({ model: each.model })) },
   { title: "Rate", kind: "number wide", cell: text((each) => rate(each.jobs_per_second)) },
   { title: "Inference", kind: "number wide", cell: text((each) => span(each.inference_seconds)) },
   { title: "Runners", kind: "number wide", cell: text((each) => number(each.runners)) },
@@ -58,13 +58,26 @@ const RUNNERS = [
   },
   { title: "Models", kind: "wide", cell: text(served) },
   { title: "Workers", kind: "number wide", cell: text((each) => (each.ready === each.workers ? number(each.workers) : `${each.ready} of ${each.workers}`)) },
-  { title: "Holds", kind: "number", cell: text((each) => number(each.busy)) },
+  { title: "Holds", kind: "number", cell: inWork((each) => each.busy) },
   { title: "Rate", kind: "number wide", cell: text((each) => rate(each.jobs_per_second)) },
   { title: "Done", kind: "number wide", cell: text((each) => short(each.completed)) },
   { title: "Failed", kind: "number wide", cell: text((each) => short(each.failed)) },
   { title: "Memory", kind: "number wide", cell: text((each) => (each.memory_mb === null ? "–" : `${number(each.memory_mb)} MB`)) },
   { title: "Heartbeat", kind: "number", cell: time((each) => each.heartbeat_at) },
 ];
+
+/** How many are in work, with the way to which they are. */
+function inWork(of, filters = () => ({})) {
+  return (cell) => {
+    const link = el("a");
+    cell.append(link);
+    return (item) => {
+      say(link, number(of(item)));
+      const query = new URLSearchParams({ status: "processing", ...filters(item) });
+      set(link, "href", of(item) ? `#/?${query}` : null);
+    };
+  };
+}
 
 function served(runner) {
   const versions = runner.versions ?? [];
