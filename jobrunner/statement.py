@@ -23,7 +23,8 @@ GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 class Statement:
     """A statement with parameters like ``%(name)s``, whose types follow from where they stand.
 
-    It is prepared once a connection, unless that has a ``prepare_threshold`` of None.
+    It is prepared once a connection, unless that has a ``prepare_threshold`` of None; and written
+    in UTF-8, which is what our connections speak.
     """
 
     def __init__(self, name: str, text: LiteralString) -> None:
