@@ -187,6 +187,16 @@ def test_a_script_that_can_not_be_joined_is_named(source: str, said: str) -> Non
         join({"main": 'import { a } from "./b.js";\n', "b": source}, "main")
 
 
+def test_comments_are_not_sent() -> None:
+    source = 'const a = "/* text";  // beside it\n  // A line.\n/** Two\n * lines. */\nf(a);\n'
+
+    joined = join({"main": source}, "main")
+
+    assert 'const a = "/* text";  // beside it\nf(a);\n' in joined
+    assert "lines" not in joined
+    assert "A line" not in joined
+
+
 def test_the_page_and_its_files_are_small(client: FlaskClient, page: str) -> None:
     sizes = [len(client.get(name).data) for name in set(addresses(page))]
 

@@ -710,7 +710,3 @@ def test_from_what_a_runner_holds_it_is_one_step_to_what_is_in_work(
 
     expect(rows(page)).to_have_count(1)
     expect(rows(page).first.get_by_role("link")).to_have_attribute("title", held)
-    models = page.get_by_role("table", name="Models")
-    expect(models.get_by_role("link", name="1", exact=True)).to_have_attribute(
-        "href", "#/?status=processing&model=sentiment"
-    )

@@ -2,7 +2,8 @@
 
 They are modules as a browser knows them. Here each becomes a function that gives what it
 exports, after those that it imports from; imports and exports are one line each, of the two or
-three forms that IMPORT and EXPORT know.
+three forms that IMPORT and EXPORT know. Comments on lines of their own are for who reads the
+modules: no browser is sent them.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 
 IMPORT = re.compile(r'^import (?:\* as (\w+)|\{ ([\w, ]+) \}) from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:const|class|function) (\w+))", re.MULTILINE)
+COMMENT = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
 LEFT_OVER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
@@ -37,7 +39,7 @@ def _write(
 
 def _as_function(name: str, source: str) -> str:
     exports = ", ".join(EXPORT.findall(source))
-    body = EXPORT.sub("", IMPORT.sub(_as_constant, source))
+    body = COMMENT.sub("", EXPORT.sub("", IMPORT.sub(_as_constant, source)))
     if found := LEFT_OVER.search(body):
         raise ValueError(f"{name}.js: {found[0]}")
     return f"const {name}_js = (() => {{\n{body}\nreturn {{ {exports} }};\n}})();"

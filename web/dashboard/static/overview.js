@@ -22,11 +22,21 @@ function waits(sum) {
 
 const text = (of) => (cell) => (item) => say(cell, of(item));
 
+/** How many are in work, and the way to them. */
+const inWork = (of) => (cell) => {
+  const link = el("a");
+  cell.append(link);
+  return (item) => {
+    say(link, number(of(item)));
+    set(link, "href", of(item) ? "#/?status=processing" : null);
+  };
+};
+
 const MODELS = [
   { title: "Model", cell: text((each) => each.model) },
   { title: "Version", kind: "grow", cell: text((each) => each.versions.join(", ") || "none runs") },
   { title: "Pending", kind: "number", cell: text((each) => number(each.pending)) },
-  { title: "Processing", kind: "number wide", cell: inWork((each) => each.processing, (each) => ({ model: each.model })) },
+  { title: "Processing", kind: "number wide", cell: text((each) => number(each.processing)) },
   { title: "Rate", kind: "number wide", cell: text((each) => rate(each.jobs_per_second)) },
   { title: "Inference", kind: "number wide", cell: text((each) => span(each.inference_seconds)) },
   { title: "Runners", kind: "number wide", cell: text((each) => number(each.runners)) },
@@ -65,19 +75,6 @@ const RUNNERS = [
   { title: "Memory", kind: "number wide", cell: text((each) => (each.memory_mb === null ? "–" : `${number(each.memory_mb)} MB`)) },
   { title: "Heartbeat", kind: "number", cell: time((each) => each.heartbeat_at) },
 ];
-
-/** How many are in work, with the way to which they are. */
-function inWork(of, filters = () => ({})) {
-  return (cell) => {
-    const link = el("a");
-    cell.append(link);
-    return (item) => {
-      say(link, number(of(item)));
-      const query = new URLSearchParams({ status: "processing", ...filters(item) });
-      set(link, "href", of(item) ? `#/?${query}` : null);
-    };
-  };
-}
 
 function served(runner) {
   const versions = runner.versions ?? [];
