@@ -166,16 +166,16 @@ def claim_by_look() -> None:
         returning id::text, lease_token::text, model, input::text, attempt
     """
 
-    def claim(connection: Connection, *, slots: int, **who: Any) -> list[Job]:
+    def execute(claim: queue.Claim, connection: Connection) -> list[Job]:
         place = queue.FRONT
         begin = {"from_priority": place.priority, "from_run_at": place.run_at, "from_id": place.id}
-        looked = connection.execute(look, {"ahead": False} | who | begin | {"slots": slots})
+        looked = connection.execute(look, vars(claim) | begin)
         ids = [row[0] for row in looked]
         sleep(0.02)
-        taken = connection.execute(update, {"runner": who["runner"], "ids": ids})
+        taken = connection.execute(update, {"runner": claim.runner, "ids": ids})
         return [Job(*row) for row in taken]
 
-    _put(queue, "claim", claim)
+    _put(queue.Claim, "execute", execute)
 
 
 FLAKY = Load(http_rate=6, sql_rate=0, cancel_rate=0, deeds=("work", "flaky", "poison"))

@@ -370,8 +370,8 @@ class Claim:
         ``ahead`` says that no worker is free for them yet: see CLAIM. Those before ``place`` are
         passed over. Of the claims with the lease tokens ``spent`` nothing is held any more.
         """
-        self.model, self.slots, self.ahead = model, slots, ahead
-        self.place, self.spent = place, spent
+        self.runner, self.model, self.slots = runner, model, slots
+        self.ahead, self.place, self.spent = ahead, place, spent
         # It has to differ, and is no secret: to ask the system takes longer than all else here.
         self.lease_token = str(UUID(int=getrandbits(128), version=4))
         self._values = _claim.written(
