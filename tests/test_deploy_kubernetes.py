@@ -13,6 +13,8 @@ import kubernetes_validate
 import psycopg
 import pytest
 import yaml
+from cloudcoil.models.keda import v1alpha1 as keda
+from pydantic import ValidationError
 
 from deploy_files import (
     DEPLOY,
@@ -529,8 +531,61 @@ def test_the_scaler_reads_no_text_and_changes_nothing(
             scaler.execute(statement)
 
 
+def as_keda_reads(manifest: Manifest) -> Manifest:
+    """What KEDA's types make of a manifest; they drop what they do not know."""
+    kind = getattr(keda, manifest["kind"])
+    read: Manifest = kind.model_validate(manifest).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
+    return read
+
+
+def known_to_keda(manifest: Manifest) -> Manifest:
+    """Leave out what has come with KEDA 2.17; the types are of 2.16."""
+    copied: Manifest = json.loads(json.dumps(manifest))
+    copied["spec"].get("fallback", {}).pop("behavior", None)
+    return copied
+
+
+OF_KEDA = [it for it in MANIFESTS if it not in OF_KUBERNETES]
+
+
+@pytest.mark.parametrize("manifest", OF_KEDA, ids=name_of)
+def test_keda_knows_each_field_and_takes_each_value(manifest: Manifest) -> None:
+    given = known_to_keda(manifest)
+
+    assert as_keda_reads(given) == given
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("polingInterval", 15),
+        ("pollingInterval", "15 s"),
+        ("scaleTargetRef/names", "runner"),
+        ("fallback/replica", 4),
+        ("advanced/horizontalPodAutoscalerConfig/behaviour", {}),
+        ("triggers/0/metricTypes", "AverageValue"),
+        ("triggers/0/metadata", {"targetQueryValue": 20}),
+    ],
+)
+def test_keda_s_types_find_what_is_wrong_with_a_manifest(path: str, value: object) -> None:
+    wrong = known_to_keda(find("ScaledObject", "runners"))
+    *parents, name = path.split("/")
+    place = wrong["spec"]
+    for parent in parents:
+        place = place[int(parent) if parent.isdigit() else parent]
+    place[name] = value
+
+    try:
+        read = as_keda_reads(wrong)
+    except ValidationError:
+        return
+    assert read != wrong
+
+
 def test_keda_is_told_what_its_postgresql_trigger_wants() -> None:
-    """By https://keda.sh/docs/latest/scalers/postgresql/, since no package has its schema."""
+    """By https://keda.sh/docs/latest/scalers/postgresql/: to the types all triggers are alike."""
     scaled = find("ScaledObject", "runners")["spec"]
     said = trigger()
     (reference,) = find("TriggerAuthentication", "queue")["spec"]["secretTargetRef"]
