@@ -130,10 +130,11 @@ def test_it_says_the_same_as_json(doctor: Doctor) -> None:
     # The disk of a server that is not embedded.
     assert set(levels) == {"ok", "unseen"}
     assert levels.count("unseen") == 1
+    assert len(levels) == len(WELL) + 1
 
 
 WELL = [
-    "the settings can be read, as far as they are the runner's",
+    "the runner's settings are valid",
     r"PostgreSQL \d+",
     "full_page_writes: on",
     "autovacuum is on",

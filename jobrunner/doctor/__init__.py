@@ -36,7 +36,7 @@ def examine() -> Iterator[Finding]:
     except JobrunnerError as error:
         yield problem(str(error), "set it right, or unset it: the README lists the settings")
         return
-    yield ok("the settings can be read, as far as they are the runner's")
+    yield ok("the runner's settings are valid")
     try:
         url = database.url_of(settings)
         connection = database.connect(url, name="jobrunner doctor")
