@@ -14,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from deploy_files import need
 from helpers import RUNNER, Jobs, create_logins, login_url
 from jobrunner import database, embedded, migrations
 from jobrunner.database import BoundedConnection
@@ -167,7 +168,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chromium]":
 
     executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if not executable:
-        pytest.skip("Chromium is not on this machine")
+        need("chromium")
     with browsers.chromium(executable, tmp_path_factory.mktemp("chromium")) as started:
         yield started
 

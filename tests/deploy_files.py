@@ -1,9 +1,13 @@
 """What the tests of each way to deploy it ask of its files."""
 
+import os
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from jobrunner import settings as jobrunner_settings
 from web import settings as web_settings
@@ -16,6 +20,13 @@ LAST_WORDS_SECONDS = 10
 
 # Which of the two reads the settings of a service.
 READERS = {"web": web_settings, "runner": jobrunner_settings}
+
+
+def need(program: str) -> None:
+    """Skip a test where a program is missing; fail it where .ci/run was to install that."""
+    if not shutil.which(program):
+        wanted = os.environ.get("CI_PROGRAMS", "").split()
+        (pytest.fail if program in wanted else pytest.skip)(f"no {program} on this machine")
 
 
 def procfile() -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy_files import DEPLOY, READERS, ROOT, anchors, check_settings, procfile
+from deploy_files import DEPLOY, READERS, ROOT, anchors, check_settings, need, procfile
 from jobrunner.cli import main
 from web import events, waiting
 
@@ -80,6 +80,17 @@ def test_what_a_platform_is_told_agrees_with_the_procfile() -> None:
 def test_its_figures_are_those_of_the_last_measurement(figure: str) -> None:
     assert figure in DOCUMENT
     assert f"| {figure} (" in PERFORMANCE
+
+
+def test_a_program_that_is_missing_is_told_and_where_it_was_promised_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CI_PROGRAMS", "make promised-program")
+
+    with pytest.raises(pytest.skip.Exception, match="no other-program on this machine"):
+        need("other-program")
+    with pytest.raises(pytest.fail.Exception, match="no promised-program on this machine"):
+        need("promised-program")
 
 
 # The proxies

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ import kubernetes_validate
 import psycopg
 import pytest
 import yaml
+from cloudcoil.models.keda import v1alpha1 as keda
+from pydantic import ValidationError
 
 from deploy_files import (
     DEPLOY,
@@ -22,6 +23,7 @@ from deploy_files import (
     check_settings,
     created_logins,
     environment_file,
+    need,
     procfile,
 )
 from helpers import Jobs, wait_for
@@ -35,6 +37,7 @@ FOLDER = DEPLOY / "kubernetes"
 FOLDERS = [FOLDER, FOLDER / "migrate", FOLDER / "keda"]
 EXAMPLES = [FOLDER / "examples" / "ingress.yaml", FOLDER / "examples" / "secrets.yaml.example"]
 KUBERNETES = "1.33"
+OLDEST_MINOR = 27
 
 Manifest = dict[str, Any]
 
@@ -108,11 +111,26 @@ def test_every_manifest_of_a_folder_is_applied_with_it(folder: Path) -> None:
     assert set(kustomization(folder)["resources"]) == {path.name for path in files(folder)}
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on this machine")
+@pytest.fixture
+def kubectl() -> str:
+    """A kubectl of the oldest Kubernetes that the docs name, or a newer one."""
+    need("kubectl")
+    asked = ["kubectl", "version", "--client", "--output=json"]
+    said = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    minor = int(re.sub(r"\D", "", said["clientVersion"]["minor"]))
+    if minor < OLDEST_MINOR:
+        pytest.skip(f"kubectl 1.{minor} is too old: its kustomize does not know all that is used")
+    return "kubectl"
+
+
+def test_the_oldest_kubernetes_is_the_one_that_the_docs_name() -> None:
+    assert f"Kubernetes 1.{OLDEST_MINOR} or newer" in (ROOT / "docs" / "deploy.md").read_text()
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_kustomize_builds_it_and_what_it_builds_is_valid(folder: Path) -> None:
+def test_kustomize_builds_it_and_what_it_builds_is_valid(folder: Path, kubectl: str) -> None:
     built = subprocess.run(
-        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True
+        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True
     )
 
     for manifest in yaml.safe_load_all(built.stdout):
@@ -513,8 +531,61 @@ def test_the_scaler_reads_no_text_and_changes_nothing(
             scaler.execute(statement)
 
 
+def as_keda_reads(manifest: Manifest) -> Manifest:
+    """What KEDA's types make of a manifest; they drop what they do not know."""
+    kind = getattr(keda, manifest["kind"])
+    read: Manifest = kind.model_validate(manifest).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
+    return read
+
+
+def known_to_keda(manifest: Manifest) -> Manifest:
+    """Leave out what has come with KEDA 2.17; the types are of 2.16."""
+    copied: Manifest = json.loads(json.dumps(manifest))
+    copied["spec"].get("fallback", {}).pop("behavior", None)
+    return copied
+
+
+OF_KEDA = [it for it in MANIFESTS if it not in OF_KUBERNETES]
+
+
+@pytest.mark.parametrize("manifest", OF_KEDA, ids=name_of)
+def test_keda_knows_each_field_and_takes_each_value(manifest: Manifest) -> None:
+    given = known_to_keda(manifest)
+
+    assert as_keda_reads(given) == given
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("polingInterval", 15),
+        ("pollingInterval", "15 s"),
+        ("scaleTargetRef/names", "runner"),
+        ("fallback/replica", 4),
+        ("advanced/horizontalPodAutoscalerConfig/behaviour", {}),
+        ("triggers/0/metricTypes", "AverageValue"),
+        ("triggers/0/metadata", {"targetQueryValue": 20}),
+    ],
+)
+def test_keda_s_types_find_what_is_wrong_with_a_manifest(path: str, value: object) -> None:
+    wrong = known_to_keda(find("ScaledObject", "runners"))
+    *parents, name = path.split("/")
+    place = wrong["spec"]
+    for parent in parents:
+        place = place[int(parent) if parent.isdigit() else parent]
+    place[name] = value
+
+    try:
+        read = as_keda_reads(wrong)
+    except ValidationError:
+        return
+    assert read != wrong
+
+
 def test_keda_is_told_what_its_postgresql_trigger_wants() -> None:
-    """By https://keda.sh/docs/latest/scalers/postgresql/, since no package has its schema."""
+    """By https://keda.sh/docs/latest/scalers/postgresql/: to the types all triggers are alike."""
     scaled = find("ScaledObject", "runners")["spec"]
     said = trigger()
     (reference,) = find("TriggerAuthentication", "queue")["spec"]["secretTargetRef"]

@@ -15,7 +15,8 @@ import yaml
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from deploy_files import DEPLOY, ROOT, anchors
+from deploy_files import DEPLOY, ROOT, anchors, need
+from grafana import faults
 from helpers import Jobs
 from web.settings import Settings
 
@@ -130,8 +131,7 @@ def test_the_targets_which_all_say_the_same_are_never_added_up() -> None:
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    if not shutil.which("promtool"):
-        pytest.skip("no promtool on this machine")
+    need("promtool")
     return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
 
 
@@ -252,6 +252,37 @@ def test_the_dashboard_has_the_shape_of_one() -> None:
     jsonschema.validate(DASHBOARD, SCHEMA, cls=jsonschema.Draft202012Validator)
     # An id of Grafana's own would overwrite another dashboard.
     assert "id" not in DASHBOARD
+
+
+def test_grafana_knows_each_field_and_takes_each_value_of_the_dashboard() -> None:
+    assert faults(DASHBOARD) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("type", "timeserie"),
+        ("title", 7),
+        ("discription", "How many wait."),
+        ("gridPos", "8"),
+        ("gridPos/h", "8"),
+        ("fieldConfig/defaults/units", "s"),
+        ("options/colorMod", "value"),
+        ("options/colorMode", "red"),
+        ("targets/0/exprs", "up"),
+        ("targets/0/instant", "yes"),
+        ("datasource/type", "prometeus"),
+    ],
+)
+def test_grafana_s_types_find_what_is_wrong_with_a_dashboard(path: str, value: object) -> None:
+    wrong = json.loads(json.dumps(DASHBOARD))
+    *parents, name = path.split("/")
+    place = next(panel for panel in wrong["panels"] if panel["type"] == "stat")
+    for parent in parents:
+        place = place[int(parent) if parent.isdigit() else parent]
+    place[name] = value
+
+    assert faults(wrong)
 
 
 def test_each_panel_has_an_id_and_a_place_of_its_own() -> None:

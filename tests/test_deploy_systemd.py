@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +18,7 @@ from deploy_files import (
     check_settings,
     created_logins,
     environment_file,
+    need,
     procfile,
 )
 
@@ -62,8 +62,7 @@ def installed(tmp_path: Path) -> list[str]:
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("no systemd-analyze on this machine")
+    need("systemd-analyze")
     return subprocess.run(
         ["systemd-analyze", *arguments], capture_output=True, text=True, check=False
     )

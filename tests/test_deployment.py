@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import yaml
 
-from deploy_files import ROOT, procfile
+from deploy_files import ROOT, need, procfile
 from helpers import wait_for
 from jobrunner import database, embedded, migrations
 from jobrunner import settings as jobrunner_settings
@@ -89,6 +89,60 @@ def test_what_is_run_from_the_image_s_share_is_copied_there() -> None:
 
 def test_the_image_serves_the_web_if_it_is_told_nothing() -> None:
     assert yaml.safe_load(dockerfile("CMD")[-1]) == procfile()["web"]
+
+
+# The shape of compose
+
+
+def judged(path: Path) -> subprocess.CompletedProcess[str]:
+    """What the schema of the Compose Specification says of a file; it is in the package."""
+    return subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_compose_is_what_the_compose_specification_says() -> None:
+    done = judged(ROOT / "docker-compose.yml")
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("stop_grace_period:", "stop_grace:"),
+        ("restart: unless-stopped", "restart: [always]"),
+        ("condition: service_healthy", "condition: service_ready"),
+        ("internal: true", "internal: [true]"),
+    ],
+)
+def test_what_the_compose_specification_does_not_know_is_refused(
+    right: str, wrong: str, tmp_path: Path
+) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    spoiled = tmp_path / "docker-compose.yml"
+    spoiled.write_text(text.replace(right, wrong, 1))
+
+    assert right in text
+    assert judged(spoiled).returncode == 1
+
+
+def test_docker_takes_compose_without_a_word() -> None:
+    need("docker")
+    docker = ["docker", "compose"]
+    if subprocess.run([*docker, "version"], capture_output=True, check=False).returncode:
+        pytest.skip("this docker knows no compose")
+    done = subprocess.run(
+        [*docker, "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # The commands

@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from helpers import Jobs, login_url
+from jobrunner import doctor as checks
 from jobrunner.cli import main
-from jobrunner.doctor import listening, storage
+from jobrunner.doctor import finding, listening, storage
 from jobrunner.doctor import server as server_checks
 
 Db = psycopg.Connection[Any]
@@ -125,7 +126,54 @@ def test_it_says_the_same_as_json(doctor: Doctor) -> None:
     said = json.loads(result.stdout)
     queue = {"level": "ok", "what": "model sentiment: 0 pending, 0 in work", "advice": None}
     assert queue in said
-    assert {finding["level"] for finding in said} == {"ok"}
+    levels = [finding["level"] for finding in said]
+    # The disk of a server that is not embedded.
+    assert set(levels) == {"ok", "unseen"}
+    assert levels.count("unseen") == 1
+    assert len(levels) == len(WELL) + 1
+
+
+WELL = [
+    "the runner's settings are valid",
+    r"PostgreSQL \d+",
+    "full_page_writes: on",
+    "autovacuum is on",
+    "the database takes writes: it is no standby, and not read-only",
+    "encoding UTF8: it holds every text",
+    r"\d+ of \d+ connections are used",
+    "the clock of this machine agrees with the database's",
+    "no pooler stands between",
+    "notifications arrive at DATABASE_URL",
+    "roles job_web, job_runner, job_janitor are there, and let this login look",
+    r"all \d+ migrations are applied",
+    "logins of job_web: .*; this one is postgres",
+    f"runner {RUNNER} is idle, 2 of 2 workers ready",
+    "model sentiment: 0 pending, 0 in work",
+    "no job is in work far beyond the timeout of its model",
+    "few dead rows in job",
+    "this login sees the transactions of all others",
+    r"the database takes .*, of which .* are jobs",
+    "no replication slot keeps write-ahead log",
+]
+
+
+@pytest.mark.usefixtures("healthy")
+def test_all_that_it_looks_at_has_a_line_where_it_is_well(doctor: Doctor) -> None:
+    said = [what for what, _ in found(doctor(), "ok")]
+
+    assert len(said) == len(WELL), said
+    for what, expected in zip(said, WELL, strict=True):
+        assert re.fullmatch(expected, what)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_every_check_says_something(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is done alone, so that a line of another one is not taken for its own."""
+    for check in checks.CHECKS:
+        monkeypatch.setattr(checks, "CHECKS", (check,))
+        lines = doctor().stdout.splitlines()
+        # The settings, it, an empty line and the sum.
+        assert len(lines) > 3, check.__name__
 
 
 def test_problems_and_warnings_are_counted_in_the_end(doctor: Doctor, jobs: Jobs) -> None:
@@ -261,6 +309,21 @@ def test_a_database_that_takes_no_jobs_is_found(
     )
 
 
+@pytest.mark.usefixtures("healthy")
+def test_what_a_standby_does_not_say_is_unseen(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "READ_STANDBY", "select true")
+
+    result = doctor()
+
+    assert [what for what, _ in problems(result)] == ["this server is a standby"]
+    assert [each for each in found(result, "unseen") if "primary" in each[1]] == [
+        ("whether notifications arrive", "a standby sends none: ask the primary"),
+        ("what replication slots keep", "a standby does not say: ask the primary"),
+    ]
+
+
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_database_that_can_not_hold_every_text_is_found(
     encoding: str, doctor: Doctor, other_url: Callable[[str], str]
@@ -335,7 +398,7 @@ def test_a_login_of_a_service_sees_almost_all_and_is_told_what_it_does_not(
     result = doctor(DATABASE_URL=login_url(owner_url, login))
 
     assert warnings(result) == []
-    [(what, advice)] = found(result, "unseen")
+    [_, (what, advice)] = found(result, "unseen")
     assert what == "transactions of other logins, which may keep dead rows"
     assert advice == f"to look at them too: grant pg_read_all_stats to {login}"
 
@@ -351,7 +414,7 @@ def test_what_a_login_may_not_look_at_keeps_it_from_nothing_else(
         db.execute("grant select on runner_overview to job_web")
 
     assert warnings(result) == []
-    [(what, advice), _] = found(result, "unseen")
+    [_, (what, advice), _] = found(result, "unseen")
     assert what == "this login may not: look who is at work"
     assert advice.startswith("permission denied for view runner_overview")
     assert "model sentiment: 0 pending, 0 in work" in result.stdout
@@ -453,6 +516,19 @@ def test_a_model_that_nobody_serves_is_found_before_anybody_asks_for_it(
     assert [what for what, _ in warnings(doctor())] == [
         "no runner serves model forgotten; the web takes jobs for it"
     ]
+
+
+@pytest.mark.usefixtures("jobs")
+def test_that_there_is_no_model_is_said(doctor: Doctor, db: Db) -> None:
+    kept = db.execute("select name, registered_at from model").fetchall()
+    db.execute("delete from model")
+    try:
+        result = doctor()
+    finally:
+        with db.cursor() as cursor:
+            cursor.executemany("insert into model (name, registered_at) values (%s, %s)", kept)
+
+    assert ("no model was ever registered, and no job waits", "") in found(result, "ok")
 
 
 @pytest.mark.usefixtures("healthy")
@@ -574,6 +650,18 @@ def test_the_disk_of_the_embedded_database_is_looked_at(
 
     [(what, _)] = [each for each in found(result, level) if " are free in " in each[0]]
     assert what.endswith(str(tmp_path))
+    assert found(result, "unseen") == []
+
+
+@pytest.mark.usefixtures("healthy")
+def test_the_disk_of_a_database_elsewhere_is_unseen_with_what_to_ask(
+    doctor: Doctor, db: Db
+) -> None:
+    [(what, advice)] = found(doctor(), "unseen")
+
+    assert what == "how much is free on the disk of this database, which is not embedded"
+    (query,) = re.findall(r"select .*", advice)
+    assert db.execute(query.encode()).fetchone()
 
 
 def test_an_open_transaction_is_seen(db: Db, owner_url: str) -> None:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from deploy_files import need
 from helpers import LOGINS, Jobs, login_url, wait_for
 from jobrunner import embedded, heartbeat
 from jobrunner.cli import main
@@ -23,10 +24,7 @@ from processes import System, system
 
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.skipif(not Path(PGBOUNCER).exists(), reason="PgBouncer is not on this machine"),
-]
+pytestmark = pytest.mark.process
 
 CONFIG = """
 [databases]
@@ -45,6 +43,8 @@ unix_socket_dir =
 @pytest.fixture(scope="module")
 def pooler_port(server: embedded.Server, owner_url: str) -> Iterator[int]:
     """A pooler in front of the server of the tests; it does not run as root."""
+    if not Path(PGBOUNCER).exists():
+        need("pgbouncer")
     folder = Path(mkdtemp(prefix="pgbouncer"))
     own_port = embedded.free_port()
     superuser = urlsplit(owner_url).password

@@ -1,7 +1,8 @@
 """Looks for what is wrong here, and says how to mend it.
 
-A check is a short function that looks at one thing. What none of them can look at without
-something else (the tables, say, without the roles) is not looked at where that is wrong.
+A check is a short function that looks at one thing, and says how that is where it is well too.
+What none of them can look at without something else (the tables, say, without the roles) is not
+looked at where that is wrong.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ import psycopg
 
 from jobrunner import database
 from jobrunner.doctor import listening, schema, server, storage, work
-from jobrunner.doctor.finding import Check, Finding, Patient, problem, unseen
+from jobrunner.doctor.finding import Check, Finding, Patient, ok, problem, unseen
 from jobrunner.errors import JobrunnerError
 from jobrunner.settings import load
 
@@ -35,6 +36,7 @@ def examine() -> Iterator[Finding]:
     except JobrunnerError as error:
         yield problem(str(error), "set it right, or unset it: the README lists the settings")
         return
+    yield ok("the runner's settings are valid")
     try:
         url = database.url_of(settings)
         connection = database.connect(url, name="jobrunner doctor")

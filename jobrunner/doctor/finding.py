@@ -7,8 +7,10 @@ from typing import Any, Literal
 from jobrunner.database import BoundedConnection
 from jobrunner.settings import Settings
 
-# Unseen is what this login may not look at.
+# Unseen is what can't be looked at, from here or by this login.
 Level = Literal["ok", "warning", "problem", "unseen"]
+
+READ_STANDBY = "select pg_is_in_recovery()"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Patient:
     connection: BoundedConnection
     settings: Settings
     url: str
+
+    def on_standby(self) -> bool:
+        """Tell whether the server only follows another one."""
+        [(standby,)] = self.connection.execute(READ_STANDBY).fetchall()
+        return bool(standby)
 
 
 Check = Callable[[Patient], Iterator[Finding]]

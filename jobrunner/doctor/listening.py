@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 
 from jobrunner import database
-from jobrunner.doctor.finding import Finding, Patient, ok, warning
+from jobrunner.doctor.finding import Finding, Patient, ok, unseen, warning
 from jobrunner.errors import DatabaseUnavailable
 
 ARRIVAL_SECONDS = 3.0
@@ -15,14 +15,13 @@ POLL = "runners poll: set JOBRUNNER_LISTEN_URL to a direct way to the same datab
 
 LISTEN = sql.SQL("listen {}")
 NOTIFY = "select pg_notify(%(channel)s, '')"
-WRITABLE = "select not pg_is_in_recovery()"
 
 
 def notifications(patient: Patient) -> Iterator[Finding]:
     """Send one by DATABASE_URL, and see whether it arrives at JOBRUNNER_LISTEN_URL."""
     name = "JOBRUNNER_LISTEN_URL" if patient.settings.listen_url else "DATABASE_URL"
-    [(writable,)] = patient.connection.execute(WRITABLE).fetchall()
-    if not writable:
+    if patient.on_standby():
+        yield unseen("whether notifications arrive", "a standby sends none: ask the primary")
         return
     try:
         url = patient.settings.listen_url or patient.url

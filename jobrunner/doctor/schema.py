@@ -46,6 +46,8 @@ def roles(patient: Patient) -> Iterator[Finding]:
         yield problem("this login may act as none of the roles",
                       f"run `grant {ROLES[0]} to <login>` as the owner, or whichever it"
                       " needs")  # fmt: skip
+    else:
+        yield ok(f"roles {', '.join(ROLES)} are there, and let this login look")
 
 
 def logins(patient: Patient) -> Iterator[Finding]:
@@ -58,9 +60,11 @@ def logins(patient: Patient) -> Iterator[Finding]:
 
 
 def statistics(patient: Patient) -> Iterator[Finding]:
-    """Say what a login without rights can't see."""
+    """Say whether this login sees what others do."""
     [(login, sees_others)] = patient.connection.execute(WHO, {"statistics": STATISTICS}).fetchall()
-    if not sees_others:
+    if sees_others:
+        yield ok("this login sees the transactions of all others")
+    else:
         yield unseen("transactions of other logins, which may keep dead rows",
                      f"to look at them too: grant {STATISTICS} to {login}")  # fmt: skip
 

@@ -14,11 +14,7 @@ MANY, ALMOST_ALL = 0.8, 0.95
 
 READ_SETTINGS = "select name, setting from pg_settings where name = any(%(names)s)"
 READ_VERSION = "select current_setting('server_version_num')::integer"
-READ_STATE = """
-    select
-        pg_is_in_recovery(),
-        current_setting('default_transaction_read_only') = 'on'
-"""
+READ_ONLY = "select current_setting('default_transaction_read_only') = 'on'"
 READ_CLOCK = "select extract(epoch from clock_timestamp())::float8"
 READ_ENCODING = "select current_setting('server_encoding')"
 READ_CONNECTIONS = """
@@ -64,12 +60,14 @@ def autovacuum(patient: Patient) -> Iterator[Finding]:
 
 def writable(patient: Patient) -> Iterator[Finding]:
     """Look whether this is a server that takes jobs."""
-    [(standby, read_only)] = patient.connection.execute(READ_STATE).fetchall()
-    if standby:
+    [(read_only,)] = patient.connection.execute(READ_ONLY).fetchall()
+    if patient.on_standby():
         yield problem("this server is a standby", "nothing can be written: point DATABASE_URL at"
                       " the primary, or add target_session_attrs=read-write")  # fmt: skip
     elif read_only:
         yield problem("default_transaction_read_only is on", "nothing can be written: set it off")
+    else:
+        yield ok("the database takes writes: it is no standby, and not read-only")
 
 
 def encoding(patient: Patient) -> Iterator[Finding]:
@@ -115,6 +113,6 @@ def clock(patient: Patient) -> Iterator[Finding]:
 
 
 def pooler(patient: Patient) -> Iterator[Finding]:
-    """Say where a pooler stands between."""
-    if patient.connection.pooled:
-        yield ok("DATABASE_URL goes through a pooler")
+    """Say whether a pooler stands between."""
+    pooled = patient.connection.pooled
+    yield ok("DATABASE_URL goes through a pooler" if pooled else "no pooler stands between")

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from psycopg.rows import dict_row
 
 from jobrunner import database
-from jobrunner.doctor.finding import Finding, Patient, ok, problem, size, warning
+from jobrunner.doctor.finding import Finding, Patient, ok, problem, size, unseen, warning
 
 # A share says little of a small table: three rows of which two are dead.
 MANY_DEAD_ROWS = 10_000
 LITTLE_SPACE, NO_SPACE = 2 * 2**30, 2**29
 MUCH_WAL = 2**30
+ELSEWHERE = (
+    "look at it there, `df` or its provider's page, beside what the database takes:"
+    " select pg_size_pretty(pg_database_size(current_database()))"
+)
 
 READ_TABLE = """
     select
@@ -34,7 +38,6 @@ READ_SLOTS = """
         active,
         pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint as kept
     from pg_replication_slots
-    where not pg_is_in_recovery()
     order by slot_name
 """
 
@@ -62,7 +65,13 @@ def tables(patient: Patient) -> Iterator[Finding]:
 
 def slots(patient: Patient) -> Iterator[Finding]:
     """Look for write-ahead log that is kept for somebody who does not come for it."""
-    for name, active, kept in patient.connection.execute(READ_SLOTS):
+    if patient.on_standby():
+        yield unseen("what replication slots keep", "a standby does not say: ask the primary")
+        return
+    found = patient.connection.execute(READ_SLOTS).fetchall()
+    if not found:
+        yield ok("no replication slot keeps write-ahead log")
+    for name, active, kept in found:
         said = f"replication slot {name} keeps {size(kept or 0)} of write-ahead log"
         if (kept or 0) < MUCH_WAL:
             yield ok(said)
@@ -74,8 +83,11 @@ def slots(patient: Patient) -> Iterator[Finding]:
 
 
 def disk(patient: Patient) -> Iterator[Finding]:
-    """Look at the disk of the embedded database; that of another server can't be seen from here."""
+    """Look at the disk of the embedded database; another server tells nobody of its own."""
     if patient.settings.database_url:
+        yield unseen(
+            "how much is free on the disk of this database, which is not embedded", ELSEWHERE
+        )
         return
     free = shutil.disk_usage(patient.settings.home).free
     said = f"{size(free)} are free in {database.display(patient.settings.home)}"

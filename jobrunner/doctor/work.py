@@ -75,6 +75,8 @@ def queues(patient: Patient) -> Iterator[Finding]:
     known = {queue["model"]: queue for queue in jobs.health(patient.connection)}
     due = {model: (count, age) for model, count, age in patient.connection.execute(READ_DUE)}
     served = any(queue["runners"] for queue in known.values())
+    if not known and not due:
+        yield ok("no model was ever registered, and no job waits")
     for model in sorted({*known, *due}):
         count, age = due.get(model, (0, 0.0))
         queue = known.get(model, {"runners": 0})
@@ -94,7 +96,10 @@ def queues(patient: Patient) -> Iterator[Finding]:
 def overdue(patient: Patient) -> Iterator[Finding]:
     """Look for jobs in work that their timeout should have ended long ago."""
     values = {"default": DEFAULT_TIMEOUT_SECONDS, "more": OVERDUE_SECONDS}
-    for model, runner, count, seconds in patient.connection.execute(READ_OVERDUE, values):
+    found = patient.connection.execute(READ_OVERDUE, values).fetchall()
+    if not found:
+        yield ok("no job is in work far beyond the timeout of its model")
+    for model, runner, count, seconds in found:
         yield problem(
             f"in work far beyond the timeout of model {model}: {count}, for up to"
             f" {duration(seconds)}",
