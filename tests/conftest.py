@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from helpers import Jobs, create_logins, login_url
+from helpers import Jobs, create_logins, login_url, wait_for
 from jobrunner import database, embedded, migrations
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Workers
@@ -65,9 +65,18 @@ def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
 def db(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the owner of the tables, who finds them empty."""
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute(OWNER_TABLES)
+        wait_for(lambda: emptied(connection), "the tables are empty")
         connection.execute(SEED)
         yield connection
+
+
+def emptied(connection: psycopg.Connection[Any]) -> bool:
+    """Empty the tables, if no web that is looking at them has met it in a deadlock."""
+    try:
+        connection.execute(OWNER_TABLES)
+    except psycopg.errors.DeadlockDetected:
+        return False
+    return True
 
 
 @pytest.fixture
