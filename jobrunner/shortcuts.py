@@ -25,6 +25,23 @@ SHORTCUTS = {
     "failures": "table failure_summary",
     "throughput": "table throughput",
     "slow": "table table_health",
+    # Who is held by a prepared transaction is held by 0.
+    "locks": """
+        select
+            waiting.pid,
+            date_trunc('second', now() - waiting.query_start) as waits_for,
+            left(waiting.query, 60) as waiting_query,
+            blocking.pid as held_by,
+            holder.usename as of_user,
+            holder.state,
+            date_trunc('second', now() - holder.xact_start) as held_for,
+            left(holder.query, 60) as query
+        from pg_stat_activity as waiting
+        cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
+        left join pg_stat_activity as holder on blocking.pid = holder.pid
+        where waiting.wait_event_type = 'Lock'
+        order by waits_for desc
+    """,
 }
 HINT = "Type " + ", ".join(f":{name}" for name in SHORTCUTS) + r"; \d+ job explains the columns."
 

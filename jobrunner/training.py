@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jobrunner import examples
+from jobrunner.bar import Bar
 from jobrunner.errors import TrainingError
 from jobrunner.examples import Examples
 from jobrunner.models import sklearn_file
@@ -24,6 +25,8 @@ from jobrunner.models import sklearn_file
 SEED = 1
 HELD_OUT = 0.2
 FOLDS = 5
+# In each fold, be it to learn from or to be judged, and once more to learn from all.
+TIMES_READ = FOLDS + 1
 # So that each fold has one of the training, and two are held out.
 MIN_OF_A_CLASS = 10
 # Emoji and punctuation say as much as words do.
@@ -31,6 +34,8 @@ WORD = r"\w+(?:['’]\w+)?|[^\w\s]"
 MAX_FEATURES = 200_000
 
 Say = Callable[[str], None]
+# A text, as scikit-learn prepares it where nothing else is said.
+Prepare = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,13 @@ class Report:
         }
 
 
-def train(file: Path, text_column: str, label_column: str, output: Path, say: Say) -> Report:
+def train(
+    file: Path, text_column: str, label_column: str, output: Path, say: Say, bar: Bar
+) -> Report:
     """Train on the examples of a CSV file and write the classifier.
 
     :param say: is told what is being done.
+    :param bar: is shown how far the longest of it is.
     :raises TrainingError: when the examples do not do, or scikit-learn is missing.
     """
     _require_sklearn()
@@ -74,8 +82,10 @@ def train(file: Path, text_column: str, label_column: str, output: Path, say: Sa
     _check_counts(file, found)
     with _written_whole(output) as opened:
         learned, held_out = _split(found)
-        say(f"training on {len(learned.texts)} examples")
-        classifier = _fit(learned)
+        say(f"training on {len(learned.texts)} examples, each read {TIMES_READ} times")
+        with bar:
+            bar.begin(TIMES_READ * len(learned.texts))
+            classifier = _fit(learned, bar)
         say(f"testing on {len(held_out.texts)}")
         report = _test(classifier, found, held_out)
         say(f"writing {output}")
@@ -141,7 +151,7 @@ def _pick(found: Examples, places: Sequence[int]) -> Examples:
     return Examples([found.texts[p] for p in places], [found.positive[p] for p in places])
 
 
-def _fit(learned: Examples) -> Any:
+def _fit(learned: Examples, bar: Bar) -> Any:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -149,7 +159,11 @@ def _fit(learned: Examples) -> Any:
     from sklearn.pipeline import make_pipeline
 
     words = TfidfVectorizer(
-        ngram_range=(1, 2), token_pattern=WORD, sublinear_tf=True, max_features=MAX_FEATURES
+        preprocessor=_counted(bar),
+        ngram_range=(1, 2),
+        token_pattern=WORD,
+        sublinear_tf=True,
+        max_features=MAX_FEATURES,
     )
     judge = LogisticRegression(C=10, max_iter=1000, random_state=SEED)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
@@ -159,7 +173,22 @@ def _fit(learned: Examples) -> Any:
     calibrated = CalibratedClassifierCV(
         make_pipeline(words, judge), method="sigmoid", cv=folds, ensemble=False
     )
-    return calibrated.fit(learned.texts, learned.positive)
+    calibrated.fit(learned.texts, learned.positive)
+    [fitted] = calibrated.calibrated_classifiers_
+    # Nobody counts what is judged later, and the bar goes into no file.
+    for each in (calibrated.estimator, fitted.estimator):
+        each.set_params(tfidfvectorizer__preprocessor=None)
+    return calibrated
+
+
+def _counted(bar: Bar) -> Prepare:
+    """Make a function that prepares a text and counts it; one that scikit-learn does not copy."""
+
+    def prepare(text: str) -> str:
+        bar.step()
+        return text.lower()
+
+    return prepare
 
 
 def _test(classifier: Any, found: Examples, held_out: Examples) -> Report:

@@ -1,6 +1,7 @@
 """What the tests in a browser have in common; its fixtures are in conftest.py."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,11 @@ from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 # In milliseconds. Machines may be slow; what is as it should be is not waited for.
 PATIENCE = 45_000
 CLOSE_SECONDS = 20.0
+
+# What the console says of an answer that is an error, and of one that did not come.
+OF_ANSWER = re.compile(r"Failed to load resource: .* status of (\d{3})\b")
+OF_NO_ANSWER = "Failed to load resource: net::"
+NO_ANSWER = 0
 
 # The shell becomes Chromium, and so has told its process id.
 SCRIPT = """#!/bin/sh
@@ -68,3 +74,17 @@ def watched(page: Page) -> tuple[list[str], list[str]]:
     page.on("console", lambda line: said.append(line.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     return asked, said
+
+
+def answers(said: list[str]) -> tuple[set[int], list[str]]:
+    """The errors that were answered, by what the console says; and what else it says."""
+    statuses: set[int] = set()
+    others: list[str] = []
+    for line in said:
+        if found := OF_ANSWER.match(line):
+            statuses.add(int(found[1]))
+        elif line.startswith(OF_NO_ANSWER):
+            statuses.add(NO_ANSWER)
+        else:
+            others.append(line)
+    return statuses, others

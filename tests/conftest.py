@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from deploy_files import need
-from helpers import RUNNER, Jobs, create_logins, login_url
+from helpers import RUNNER, Jobs, create_logins, login_url, wait_for
 from jobrunner import database, embedded, migrations
 from jobrunner.database import BoundedConnection
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
@@ -67,9 +67,18 @@ def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
 def db(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the owner of the tables, who finds them empty."""
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute(OWNER_TABLES)
+        wait_for(lambda: emptied(connection), "the tables are empty")
         connection.execute(SEED)
         yield connection
+
+
+def emptied(connection: psycopg.Connection[Any]) -> bool:
+    """Empty the tables, if no web that is looking at them has met it in a deadlock."""
+    try:
+        connection.execute(OWNER_TABLES)
+    except psycopg.errors.DeadlockDetected:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from streams import Stream
 from web import create_app, state
 from web.dashboard.joining import join
 from web.errors import DatabaseUnavailable
-from web.history import SETTLE_SECONDS, percentile
+from web.history import SETTLE_SECONDS, SOON_SECONDS, percentile
 from web.viewers import Topic, Viewer, Viewers
 from web_server import WebServer, web_settings
 
@@ -571,6 +571,8 @@ def test_what_is_older_than_an_hour_is_left_out(history: Callable[[], Any], jobs
 def test_the_hour_is_read_once_a_minute_at_most(
     app: Flask, history: Callable[[], Any], jobs: Jobs
 ) -> None:
+    record(jobs.db, "sentiment", [], [1])
+    jobs.db.execute("update activity set minute = minute - interval '2 min'")
     began, before = monotonic(), history()
     found = app.extensions["history"]
     assert began + SETTLE_SECONDS < found._fresh_until <= monotonic() + 60 + SETTLE_SECONDS
@@ -581,6 +583,36 @@ def test_the_hour_is_read_once_a_minute_at_most(
     assert history() == before
     found._fresh_until = 0
     assert history() != before
+
+
+def test_an_hour_without_work_is_read_again_soon_until_its_first_minute_is_over(
+    app: Flask, history: Callable[[], Any], jobs: Jobs
+) -> None:
+    found = app.extensions["history"]
+
+    def is_soon(minutes_ago: int) -> bool:
+        """Whether it is, with all that was counted in that minute."""
+        jobs.db.execute(
+            """
+            update activity
+            set minute = date_trunc('minute', now()) - %s * interval '1 min'
+            where minute > '-infinity'
+            """,
+            [minutes_ago],
+        )
+        found._fresh_until = 0
+        history()
+        return bool(found._fresh_until <= monotonic() + SOON_SECONDS)
+
+    assert is_soon(0)
+    # A runner that has nothing to do says so each minute.
+    depth().sample(jobs.db)
+    assert is_soon(1)
+    jobs.db.execute("delete from activity")
+    record(jobs.db, "sentiment", [], [1])
+    assert not is_soon(1)
+    # A minute may be over before it is read.
+    wait_for(lambda: is_soon(0), "the minute is not over when it is read")
 
 
 @pytest.mark.parametrize(

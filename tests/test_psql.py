@@ -8,18 +8,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 
+import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from helpers import Jobs
+from helpers import Jobs, wait_for
 from jobrunner import binaries, psql, shortcuts
 from jobrunner.cli.database import psql_command
 from jobrunner.errors import EmbeddedError, JobrunnerError
 
 Psql = Callable[..., subprocess.CompletedProcess[str]]
 
+PATIENCE_SECONDS = 60
 DATABASE = "select current_database() || ' ' || session_user"
 
 
@@ -191,6 +195,35 @@ def test_a_shortcut_is_a_query_that_works(run: Psql, name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f":{name}" in shortcuts.HINT
     assert f":{name}" in (psql_command.help or "")
+
+
+def test_who_waits_for_a_lock_is_shown_with_who_holds_it(
+    run: Psql, owner_url: str, jobs: Jobs
+) -> None:
+    job_id = jobs.add()
+    query = " ".join(shortcuts.SHORTCUTS["locks"].split())
+    touch = sql.SQL("update job set priority = 1 where id = {}").format(job_id)
+    seconds = f"set lock_timeout = '{PATIENCE_SECONDS}s'"
+
+    def shown() -> list[str]:
+        return run("-Atc", query, DATABASE_URL=owner_url).stdout.splitlines()
+
+    with psycopg.connect(owner_url) as holder, psycopg.connect(owner_url) as waiting:
+        holder.execute(touch)
+        waiting.execute(seconds)
+        waiter = Thread(target=waiting.execute, args=[touch])
+        waiter.start()
+        try:
+            [line] = wait_for(shown, "somebody waits")
+        finally:
+            holder.rollback()
+            waiter.join()
+
+        parts = line.split("|")
+        assert [parts[0], parts[3]] == [str(each.info.backend_pid) for each in (waiting, holder)]
+        assert parts[2].startswith("update job set priority = 1")
+        assert parts[5] == "idle in transaction"
+    assert shown() == []
 
 
 def test_the_user_s_own_psqlrc_is_read_and_has_the_last_word(

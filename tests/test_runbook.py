@@ -151,6 +151,18 @@ def test_the_shortcuts_that_it_names_are_there() -> None:
     assert set(re.findall(r"`:(\w+)`", first)) == set(SHORTCUTS)
 
 
+def test_each_view_of_the_schema_is_measured(db: Db) -> None:
+    query = "select viewname from pg_views where schemaname = current_schema()"
+
+    assert sorted(name for (name,) in db.execute(query)) == sorted(views.VIEWS)
+
+
+def test_the_shortcut_for_locks_is_the_query_of_the_runbook() -> None:
+    written = " ".join(QUERIES["The API says 503, 2"].split())
+
+    assert written == " ".join(SHORTCUTS["locks"].split()).removesuffix(";")
+
+
 def test_each_view_and_each_query_that_only_looks_is_in_the_table_of_figures() -> None:
     section = RUNBOOK.split("## How long the queries take")[1]
 

@@ -1,8 +1,8 @@
 """`jobrunner train`: a model from a CSV file, an honest report, and errors of one line."""
 
+import io
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,10 +18,13 @@ import joblib
 
 from examples import sentences, write_csv
 from helpers import Jobs
+from jobrunner import training
+from jobrunner.bar import Bar
 from jobrunner.cli import main
 from jobrunner.errors import ModelLoadError
 from jobrunner.models import load
 from processes import System, environment, system
+from terminal import Terminal
 
 Train = Callable[..., Result]
 
@@ -288,20 +291,43 @@ def test_without_scikit_learn_it_says_what_to_install(
 
 
 @pytest.mark.process
-def test_a_terminal_is_told_what_is_being_done(file: Path, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    done = subprocess.run(
-        [sys.executable, "-m", "jobrunner", "train", str(file), "--output", str(tmp_path / "m")],
-        stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=60,
-    )  # fmt: skip
+def test_a_terminal_is_told_what_is_being_done_and_how_far_it_is(
+    file: Path, tmp_path: Path
+) -> None:
+    arguments = ["train", str(file), "--output", str(tmp_path / "m")]
+    with Terminal(*arguments, env=os.environ, columns=120) as terminal:
+        assert terminal.end() == 0
 
-    os.close(theirs)
-    said = os.read(ours, 10_000).decode()
-    os.close(ours)
-    assert done.returncode == 0
-    assert [line.split()[0] for line in said.splitlines()] == [
-        "reading", "training", "testing", "writing",
-    ]  # fmt: skip
+        said = terminal.text
+    told = ["reading", "training on 320 examples", "Training ", "/1,920", "testing", "writing"]
+    assert [said.find(each) for each in told] == sorted(said.find(each) for each in told)
+    assert all(each in said for each in told)
+
+
+def test_each_reading_of_a_text_is_a_step_and_none_is_left(file: Path, tmp_path: Path) -> None:
+    bar = Steps()
+
+    training.train(file, "text", "sentiment", tmp_path / "m", lambda _: None, bar)
+
+    assert (bar.total, bar.steps) == (6 * 320, 6 * 320)
+    # What is served later counts nothing.
+    set_up(tmp_path / "m").predict({"text": "It is GREAT."})
+    assert bar.steps == 6 * 320
+
+
+class Steps(Bar):
+    """Counts the steps."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO(), "Training")
+        self.total: int | None = None
+        self.steps = 0
+
+    def begin(self, total: int | None, done_before: int = 0) -> None:
+        self.total = total
+
+    def step(self) -> None:
+        self.steps += 1
 
 
 def test_who_is_no_terminal_is_told_the_result_only(file: Path, train: Train) -> None:

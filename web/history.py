@@ -1,6 +1,8 @@
 """``GET /history``: the last hour by minutes, as the runners have counted it.
 
-Read once a minute at most a process, whoever looks: a row a model and minute.
+Read once a minute at most a process, whoever looks: a row a model and minute. After an hour
+without work that is not soon enough for who has just submitted a first job: until the first
+minute with work is over, it is read every few seconds.
 """
 
 from bisect import bisect_left
@@ -27,6 +29,8 @@ blueprint = Blueprint("history", __name__)
 HEADERS = {"Cache-Control": "private, no-cache"}
 # Past the minute, until all runners have told what they did in it: they beat every 5 s.
 SETTLE_SECONDS = 6.0
+# While there is next to nothing to be read, and somebody may wait for it.
+SOON_SECONDS = 2.0
 MINUTE = timedelta(minutes=1)
 PERCENTILE = 0.95
 DIGITS = 4
@@ -92,7 +96,9 @@ class History:
             [clock] = cursor.execute(READ_CLOCK).fetchall()
             rows = cursor.execute(READ_MINUTES, {"now": clock["minute"]}).fetchall()
         self._text = ENCODER.encode(shown(rows, clock["minute"], clock["bounds"]))
-        self._fresh_until = monotonic() + 60 - clock["second"] + SETTLE_SECONDS
+        settled = 60 - clock["second"] + SETTLE_SECONDS
+        is_new = not any(_has_work(row) for row in rows if row["minute"] < clock["minute"])
+        self._fresh_until = monotonic() + (SOON_SECONDS if is_new else settled)
 
 
 def shown(rows: Sequence[Row], now: datetime, bounds: Sequence[float]) -> HistoryShown:
@@ -149,6 +155,11 @@ def percentile(bounds: Sequence[float], counts: Sequence[int], part: float) -> f
         return bounds[-1]
     below, lower = (sums[place - 1], bounds[place - 1]) if place else (0, 0.0)
     return _rounded(lower + (bounds[place] - lower) * (rank - below) / counts[place])
+
+
+def _has_work(row: Row) -> bool:
+    """Whether anything was done in a minute, or waited."""
+    return any(row[name] for name in ("completed", "failed", "retried", "pending"))
 
 
 def _known(of: Any, rows: Iterable[Row], name: str) -> float | None:

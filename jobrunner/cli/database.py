@@ -48,8 +48,8 @@ def psql_command(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database.
 
     What follows is passed on to psql. At a terminal the first queries of an operator have
-    short names: :queues, :waiting, :running, :runners, :failures, :throughput, :slow. \\d+ job
-    explains the columns.
+    short names: :queues, :waiting, :running, :runners, :failures, :throughput, :slow (what
+    keeps dead rows), :locks (who waits for whom). \\d+ job explains the columns.
 
     \b
     Example:

@@ -1,10 +1,12 @@
 """The command ``train``."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from jobrunner import training
+from jobrunner.bar import Bar
 from jobrunner.cli.common import as_json, put_row, say_to_a_terminal
 
 
@@ -27,7 +29,8 @@ def train(examples: Path, output: Path, text_column: str, label_column: str, as_
     Example:
         jobrunner train sentiment.csv --output model.joblib
     """
-    report = training.train(examples, text_column, label_column, output, say_to_a_terminal)
+    bar = Bar(sys.stderr, "Training")
+    report = training.train(examples, text_column, label_column, output, say_to_a_terminal, bar)
     put_row(report.to_row(), as_json=as_json)
     if not as_json:
         click.echo(f"\nServe it: jobrunner start --model sentiment=sklearn:{output}")
