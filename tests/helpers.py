@@ -52,6 +52,23 @@ def create_logins(connection: psycopg.Connection[Any]) -> None:
         connection.execute(f"alter role {login} set role {roles[0]}")
 
 
+def leave_dead_rows(db: psycopg.Connection[Any], count: int) -> None:
+    """Leave so many rows of ``job`` behind that nobody can see, and let that be known."""
+    dead = "select n_dead_tup from pg_stat_user_tables where relid = 'job'::regclass"
+    [(before,)] = db.execute(dead).fetchall()
+    with db.transaction(force_rollback=True):
+        db.execute(
+            """
+            insert into job (input)
+            select '{"text": "I love it"}'
+            from generate_series(1, %(count)s)
+            """,
+            {"count": count},
+        )
+    db.execute("select pg_stat_force_next_flush()")
+    wait_for(lambda: db.execute(dead).fetchall() == [(before + count,)], "the dead rows are known")
+
+
 def empty(owner: psycopg.Connection[Any]) -> None:
     """Empty the tables, where there are many tests: a truncate each would take its time."""
     with owner.transaction():

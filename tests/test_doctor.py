@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers import Jobs, login_url
+from helpers import Jobs, leave_dead_rows, login_url
 from jobrunner import doctor as checks
 from jobrunner.cli import main
 from jobrunner.doctor import finding, listening, storage
@@ -588,9 +588,9 @@ def test_the_dead_rows_of_a_small_table_are_not_made_much_of(doctor: Doctor) -> 
 
 @pytest.mark.usefixtures("healthy")
 def test_the_share_of_dead_rows_is_said_of_a_large_table(
-    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+    doctor: Doctor, db: psycopg.Connection[Any]
 ) -> None:
-    monkeypatch.setattr(storage, "MANY_DEAD_ROWS", 0)
+    leave_dead_rows(db, 12_000)
 
     assert re.search(r"^ok +[\d.]+% of the rows of job are dead$", doctor().stdout, re.MULTILINE)
 

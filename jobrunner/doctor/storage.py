@@ -8,8 +8,6 @@ from psycopg.rows import dict_row
 from jobrunner import database
 from jobrunner.doctor.finding import Finding, Patient, ok, problem, size, unseen, warning
 
-# A share says little of a small table: three rows of which two are dead.
-MANY_DEAD_ROWS = 10_000
 LITTLE_SPACE, NO_SPACE = 2 * 2**30, 2**29
 MUCH_WAL = 2**30
 ELSEWHERE = (
@@ -19,7 +17,6 @@ ELSEWHERE = (
 
 READ_TABLE = """
     select
-        dead_rows,
         dead_percent,
         held_by,
         held_for,
@@ -48,8 +45,8 @@ def dead_rows(patient: Patient) -> Iterator[Finding]:
         row = cursor.execute(READ_TABLE).fetchone()
     if row is None:
         return
-    many = row["dead_rows"] >= MANY_DEAD_ROWS
-    said = f"{row['dead_percent']}% of the rows of job are dead" if many else "few dead rows in job"
+    share = row["dead_percent"]
+    said = "few dead rows in job" if share is None else f"{share}% of the rows of job are dead"
     if row["held_by"]:
         held_for = f" for {row['held_for']}" if row["held_for"] is not None else ""
         query = f": {' '.join(row['held_by_query'].split())}" if row["held_by_query"] else ""
