@@ -1,13 +1,16 @@
 """One run of the benchmarks: the server, the contenders that are there, and the figures."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from benchmarks import queues
 from benchmarks.figures import Figures
 from benchmarks.queues import Queue
 from benchmarks.queues.jobrunner import Jobrunner
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -34,6 +37,15 @@ class Bench:
     def queues(self, kinds: Sequence[type[Queue]]) -> list[Queue]:
         """Those of these contenders that can be had."""
         return [queue for kind in kinds if (queue := self.queue(kind))]
+
+    def turns(self, contenders: Sequence[T]) -> Iterator[list[T]]:
+        """Give the contenders for each run, another one first each time.
+
+        What one leaves behind, pages to be written or vacuumed say, is in the way of the next.
+        """
+        for run in range(self.runs):
+            first = run % len(contenders)
+            yield [*contenders[first:], *contenders[:first]]
 
     def ours(self) -> Jobrunner:
         """This system."""

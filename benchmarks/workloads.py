@@ -62,8 +62,7 @@ PROMPT: tuple[type[Queue], ...] = (
 
 def drains(bench: Bench) -> None:
     """How fast a full queue is emptied by two processes."""
-    contenders = bench.queues(QUEUES)
-    for _ in range(bench.runs):
+    for contenders in bench.turns(bench.queues(QUEUES)):
         for queue in contenders:
             value = drain.measure(queue, PROCESSES)
             name = "drain of no-op jobs, 2 processes"
@@ -75,8 +74,7 @@ def drains(bench: Bench) -> None:
 
 def indexes(bench: Bench) -> None:
     """What the indexes of lists cost the drain."""
-    contenders = bench.queues((Jobrunner, Unlisted))
-    for _ in range(bench.runs):
+    for contenders in bench.turns(bench.queues((Jobrunner, Unlisted))):
         for queue in contenders:
             value = drain.measure(queue, PROCESSES)
             bench.figures.add("drain, by the indexes that there are", queue.name, "jobs/s", value)
@@ -85,8 +83,7 @@ def indexes(bench: Bench) -> None:
 def latencies(bench: Bench) -> None:
     """From commit to start, on an idle worker."""
     with signals.ear() as ear:
-        contenders = bench.queues(PROMPT)
-        for _ in range(bench.runs):
+        for contenders in bench.turns(bench.queues(PROMPT)):
             for queue in contenders:
                 queue.forget()
                 with queue.running(1):
@@ -135,11 +132,12 @@ def _add_cuts(
 
 def submits(bench: Bench) -> None:
     """`POST /predict` by clients that post again as soon as they are answered."""
-    for web in _webs(bench):
+    found = list(_webs(bench))
+    for web in found:
         with web.running() as port:
             submit.measure(port, max(CONNECTIONS), REQUESTS)
-    for _ in range(bench.runs):
-        for web in _webs(bench):
+    for contenders in bench.turns(found):
+        for web in contenders:
             bench.ours().forget()
             with web.running() as port:
                 submit.measure(port, 16, REQUESTS // 2)  # a warm-up
