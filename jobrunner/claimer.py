@@ -316,7 +316,8 @@ class Claimer:
 
     def _get_ready(self) -> None:
         """Write the claim that is sent as soon as it is told of a job."""
-        if idle := self._idle:
+        idle = self._idle
+        if idle and monotonic() >= self._workers.hold_until:
             self._readied = self._written(idle)
 
     def _pause(self, connection: queue.Connection) -> float:

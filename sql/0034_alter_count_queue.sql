@@ -1,6 +1,6 @@
 -- What waits is counted in the index alone, where its pages have been vacuumed, and no longer by
 -- reading each row: those in work are few, and found by their claims (see claimed_job); the oldest
--- one is the first by its id.
+-- one of many is mostly one of the first.
 create or replace function count_queue(
     model text,
     out unfinished bigint,
@@ -31,7 +31,29 @@ begin
         and job.lease_token is not null
         and job.model = count_queue.model;
 
-    if count_queue.unfinished < 5000 then
+    -- Of a long queue it is among the first, unless jobs of other models stand before it.
+    -- (Written as job_unfinished_list_idx has it.)
+    if count_queue.unfinished > 1000 then
+        select first_jobs.created_at
+        into count_queue.oldest_pending_at
+        from (
+            select
+                job.id,
+                job.model,
+                job.lease_token,
+                job.created_at
+            from job
+            where coalesce(job.finished_at, 'infinity') = 'infinity'
+            order by job.id
+            limit 1000
+        ) as first_jobs
+        where
+            first_jobs.model = count_queue.model
+            and first_jobs.lease_token is null
+        order by first_jobs.id
+        limit 1;
+    end if;
+    if count_queue.oldest_pending_at is null then
         select min(job.created_at)
         into count_queue.oldest_pending_at
         from job
@@ -39,17 +61,6 @@ begin
             job.model = count_queue.model
             and job.finished_at is null
             and job.lease_token is null;
-    else
-        -- Of many there is one soon, whatever else waits. (Written as job_unfinished_list_idx has it.)
-        select job.created_at
-        into count_queue.oldest_pending_at
-        from job
-        where
-            coalesce(job.finished_at, 'infinity') = 'infinity'
-            and job.lease_token is null
-            and job.model = count_queue.model
-        order by job.id
-        limit 1;
     end if;
 end
 $$;

@@ -96,7 +96,8 @@ class History:
             [clock] = cursor.execute(READ_CLOCK).fetchall()
             rows = cursor.execute(READ_MINUTES, {"now": clock["minute"]}).fetchall()
         self._text = ENCODER.encode(shown(rows, clock["minute"], clock["bounds"]))
-        settled = 60 - clock["second"] + SETTLE_SECONDS
+        # Before they have told of the last minute that comes soon: of this one it is next.
+        settled = (SETTLE_SECONDS - clock["second"]) % 60
         is_new = not any(_has_work(row) for row in rows if row["minute"] < clock["minute"])
         self._fresh_until = monotonic() + (SOON_SECONDS if is_new else settled)
 

@@ -22,9 +22,9 @@ function waits(sum) {
 
 const text = (of) => (cell) => (item) => say(cell, of(item));
 
-/** How many are in work, and the way to them. */
+/** How many are in work, and the way to all that is. */
 const inWork = (of) => (cell) => {
-  const link = el("a");
+  const link = el("a", { title: "All that is in work" });
   cell.append(link);
   return (item) => {
     say(link, number(of(item)));
