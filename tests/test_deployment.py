@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from psycopg.rows import dict_row
 
 from deploy_files import ROOT, need, procfile
 from helpers import wait_for
@@ -470,13 +471,12 @@ def test_the_owner_sees_who_holds_a_lock_and_can_end_it(deployed: Deployed) -> N
         with deployed.connect("web") as waiting:
             waiting.pgconn.send_query(b"select pg_advisory_xact_lock(7)")
 
-            found: list[Any] = []
-            wait_for(lambda: found.extend(owner.execute(query.encode())) or found, "who holds it")
-            row = found[0]
+            cursor = owner.cursor(row_factory=dict_row)
+            row = wait_for(lambda: cursor.execute(query.encode()).fetchone(), "who holds it")
 
-            assert row[2:4] == (holder.info.backend_pid, "web_login")
-            assert "pg_advisory_xact_lock(7)" in row[5]
-            ended = owner.execute("select pg_terminate_backend(%s)", [row[2]]).fetchone()
+            assert (row["held_by"], row["of_user"]) == (holder.info.backend_pid, "web_login")
+            assert "pg_advisory_xact_lock(7)" in row["query"]
+            ended = owner.execute("select pg_terminate_backend(%s)", [row["held_by"]]).fetchone()
             assert ended == (True,)
             while waiting.pgconn.get_result():
                 pass
