@@ -74,11 +74,11 @@ def _known(
     Not left to pydantic: a hostile body has 150,000 of them, or one that is not Unicode.
     """
     names = _names(model)
-    if unknown := fields.keys() - names:
-        most = min(MAX_UNKNOWN, max(0, MAX_FAULTS - len(faults)))
-        # In the order in which they came.
-        told = islice((name for name in fields if name in unknown), most)
-        faults += [_fault(kind, (*place, name), DETAILS["extra_forbidden"]) for name in told]
+    unknown = (name for name in fields if name not in names)
+    faults += [
+        _fault(kind, (*place, name), DETAILS["extra_forbidden"])
+        for name in islice(unknown, min(MAX_UNKNOWN, max(0, MAX_FAULTS - len(faults))))
+    ]
     known = {name: fields[name] for name in names if name in fields}
     for name, value in known.items():
         # A longer list is refused without a look at what it holds.
