@@ -138,8 +138,9 @@ class Output:
             raise ValueError(said) from None
 
 
-HEAD = TypeAdapter(ReplyHead)
-RESULT_TYPES: dict[str, TypeAdapter[Any]] = {"sentiment": TypeAdapter(Sentiment)}
+# Of the validators themselves: what an adapter does before it asks one takes as long.
+read_head = TypeAdapter(ReplyHead).validator.validate_json
+RESULT_TYPES = {"sentiment": TypeAdapter(Sentiment).validator}
 
 
 def judge(job: Job, reply: bytes, max_result_bytes: int, output: Output | None = None) -> Outcome:
@@ -150,7 +151,7 @@ def judge(job: Job, reply: bytes, max_result_bytes: int, output: Output | None =
     """
     line, _, result = reply.partition(b"\n")
     try:
-        head = HEAD.validate_json(line)
+        head = read_head(line)
     except ValidationError as error:
         return Outcome(job, None, failure=_misfit(error))
     outcome = Outcome(job, head["seconds"], batch_size=head.get("batch", 1))

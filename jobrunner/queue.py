@@ -81,8 +81,8 @@ CLAIM = """
         input::text,
         attempt,
         priority,
-        -- Numeric, and so exact, however many digits of a float the server is set to show.
-        extract(epoch from run_at),
+        -- Of a numeric, and so exact, however many digits of a float the server is set to show.
+        extract(epoch from run_at)::text,
         coalesce(substr(traceparent, 4, 32), '')
 """
 
@@ -391,20 +391,10 @@ class Claim:
     def execute(self, connection: Connection) -> list[Job]:
         """Take the jobs; once. The rows are locked for this one statement only, never while a
         model runs."""
+        rows = _claim.rows_of(connection, self._values)
         jobs = [
-            Job(
-                job_id,
-                self.lease_token,
-                self.model,
-                input_,
-                int(attempt),
-                int(priority),
-                float(run_at),
-                trace_id,
-            )
-            for job_id, input_, attempt, priority, run_at, trace_id in _claim.rows_of(
-                connection, self._values
-            )
+            Job(id, self.lease_token, self.model, input, attempt, priority, float(run_at), trace)
+            for id, input, attempt, priority, run_at, trace in rows
         ]
         # An update returns rows in no order.
         return sorted(jobs, key=place_of)

@@ -2,8 +2,8 @@
 
 A cursor of psycopg works out for each execution how the values are to be written, by which
 name the statement is prepared and how the rows are to be read: for one row that takes three
-times as long as to send it and to read the answer. Here values and rows are text, which is what
-they are on the wire.
+times as long as to send it and to read the answer. Here values are text, which is what they are
+on the wire, and rows are read by psycopg's core.
 """
 
 import re
@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg import errors, generators
+from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
@@ -36,8 +37,8 @@ class Statement:
 
     def rows(
         self, connection: psycopg.Connection[Any], values: Mapping[str, object]
-    ) -> list[list[str]]:
-        """Execute it on an autocommit connection; give the rows, of which no value is null.
+    ) -> list[tuple[Any, ...]]:
+        """Execute it on an autocommit connection; give the rows.
 
         :raises psycopg.Error: as a cursor would.
         """
@@ -49,14 +50,13 @@ class Statement:
 
     def rows_of(
         self, connection: psycopg.Connection[Any], written: Sequence[bytes]
-    ) -> list[list[str]]:
+    ) -> list[tuple[Any, ...]]:
         """As ``rows``, with values that have been written."""
         result = self._execute(connection, written)
-        columns = range(result.nfields)
-        return [
-            [(result.get_value(row, column) or b"").decode() for column in columns]
-            for row in range(result.ntuples)
-        ]
+        # Of no connection, and so of UTF-8, as the values are.
+        reader = Transformer()
+        reader.set_pgresult(result)
+        return reader.load_rows(0, result.ntuples, tuple)
 
     def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes]) -> PGresult:
         libpq = connection.pgconn

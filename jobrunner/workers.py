@@ -326,22 +326,22 @@ class Workers:
             for worker in self._workers
             if worker.ready
         }
-        holds = monotonic() < self.hold_until + late
+        holds, size = monotonic() < self.hold_until + late, self.batch_size
         while self._waiting and room:
-            worker, batch = max(room, key=room.__getitem__), self._next_batch()
-            full = len(batch) == self.batch_size or batch[0].alone
+            worker, batch = max(room, key=room.__getitem__), self._next_batch(size)
+            full = len(batch) == size or batch[0].alone
             if not full and (worker.jobs or holds):
                 return
             room[worker] -= len(batch)
             if room[worker] < 0 or not self._give_next(worker, batch):
                 del room[worker]
 
-    def _next_batch(self) -> list[Job]:
-        """The jobs that go together next, of those that wait."""
-        if self.batch_size == 1 or self._waiting[0].alone:
+    def _next_batch(self, size: int) -> list[Job]:
+        """The jobs that go together next, of those that wait: so many at most."""
+        if size == 1 or self._waiting[0].alone:
             return [self._waiting[0]]
         batch: list[Job] = []
-        for job in islice(self._waiting, self.batch_size):
+        for job in islice(self._waiting, size):
             if job.alone:
                 break
             batch.append(job)

@@ -91,7 +91,7 @@ def test_two_results_in_an_answer_are_an_error_like_any_other(
 
     divide = Statement("divide", "select 1 / %(divisor)s")
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        assert divide.rows(connection, {"divisor": 1}) == [["1"]]
+        assert divide.rows(connection, {"divisor": 1}) == [(1,)]
         monkeypatch.setattr(statement.generators, "execute", doubled)
         with pytest.raises(errors.DivisionByZero):
             divide.rows(connection, {"divisor": 0})

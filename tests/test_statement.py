@@ -1,6 +1,7 @@
 """Statements at libpq's level do what those of psycopg do."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,12 +22,12 @@ def connection(owner_url: str) -> Iterator[BoundedConnection]:
         yield connection
 
 
-def words(connection: psycopg.Connection) -> list[list[str]]:
+def words(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
     return WORDS.rows(connection, {"word": "grün", "other": "'\"%"})
 
 
-def test_it_gives_rows_of_text(connection: BoundedConnection) -> None:
-    assert words(connection) == [["grün'\"%", "grün", ""]]
+def test_it_gives_rows(connection: BoundedConnection) -> None:
+    assert words(connection) == [("grün'\"%", "grün", None)]
 
 
 def test_it_is_prepared_once_a_connection(connection: BoundedConnection) -> None:
@@ -55,7 +56,7 @@ def test_it_is_prepared_anew_when_it_was_deallocated(connection: BoundedConnecti
 def test_it_speaks_the_encoding_of_its_connection(connection: BoundedConnection) -> None:
     connection.execute("set client_encoding = 'latin1'")
 
-    assert words(connection) == [["grün'\"%", "grün", ""]]
+    assert words(connection) == [("grün'\"%", "grün", None)]
 
 
 def test_its_errors_are_those_of_psycopg(connection: BoundedConnection) -> None:
@@ -65,7 +66,7 @@ def test_its_errors_are_those_of_psycopg(connection: BoundedConnection) -> None:
         RATIO.rows(connection, {"divisor": "none"})
 
     assert raised.value.diag.message_primary == "division by zero"
-    assert RATIO.rows(connection, {"divisor": 1}) == [["1"]]
+    assert RATIO.rows(connection, {"divisor": 1}) == [(1,)]
 
 
 def test_it_is_given_up_like_any_other_when_no_answer_comes(
