@@ -198,11 +198,11 @@ class Runner:
         self._sweep(connection)
         self._release(connection, self._crew.surplus())
         self._crew.claim(connection)
-        # What came with an answer does not wake us up.
-        self._heed(self._link.hear())
         self._record_activity(connection)
         self._sample_depth(connection)
         self._tell_progress(connection)
+        # What came with an answer, even with the last one, does not wake us up.
+        self._heed(self._link.hear())
         self._link.works()
 
     # Stopping
