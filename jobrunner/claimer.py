@@ -264,11 +264,11 @@ class Claimer:
         except psycopg.Error:
             self._input_bytes = min(self._input_bytes * CAUTION, MAX_START_BYTES)
             raise
-        self._leases.forget(claim.spent)
-        self._leases.add(jobs)
         if self._workers.batch_size > 1:
             self._set_apart(connection, jobs)
         self._workers.give(jobs, self._hold_until(jobs))
+        self._leases.forget(claim.spent)
+        self._leases.add(jobs)
         if jobs:
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)

@@ -139,10 +139,10 @@ class Runner:
             heard = self._crew.wait(0, [])
         else:
             heard = self._crew.wait(self._pause(), self._others())
+        if self._is_news_alone(heard):
+            # Somebody waits for the answer. (Of what, is looked at after that.)
+            self._try(self._crew.claim_at_once)
         with log.together():
-            if self._is_news_alone(heard):
-                # Somebody waits for the answer. (Of what, is looked at after that.)
-                self._try(self._crew.claim_at_once)
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)

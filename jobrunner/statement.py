@@ -9,11 +9,11 @@ on the wire, and rows are read by psycopg's core.
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import errors, generators
-from psycopg.adapt import Transformer
+from psycopg import adapt, errors, generators
+from psycopg.abc import Transformer
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
@@ -33,7 +33,8 @@ class Statement:
         self._parameters = list(dict.fromkeys(PARAMETER.findall(text)))
         numbered = PARAMETER.sub(lambda found: f"${self._parameters.index(found[1]) + 1}", text)
         self._text = numbered.encode()
-        self._prepared: WeakSet[psycopg.Connection[Any]] = WeakSet()
+        # By the connections that have it prepared, what reads their rows.
+        self._readers: WeakKeyDictionary[psycopg.Connection[Any], Transformer] = WeakKeyDictionary()
 
     def rows(
         self, connection: psycopg.Connection[Any], values: Mapping[str, object]
@@ -53,27 +54,33 @@ class Statement:
     ) -> list[tuple[Any, ...]]:
         """As ``rows``, with values that have been written."""
         result = self._execute(connection, written)
-        # Of no connection, and so of UTF-8, as the values are.
-        reader = Transformer()
+        reader = self._readers.get(connection) or _new_reader()
         reader.set_pgresult(result)
-        return reader.load_rows(0, result.ntuples, tuple)
+        rows = reader.load_rows(0, result.ntuples, tuple)
+        reader.set_pgresult(None)  # which would be kept until the next one
+        return rows
 
     def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes]) -> PGresult:
         libpq = connection.pgconn
         if connection.prepare_threshold is None:
             libpq.send_query_params(self._text, values)
             return _answer(connection)
-        if connection not in self._prepared:
+        if connection not in self._readers:
             libpq.send_prepare(self._name, self._text)
             _answer(connection)
-            self._prepared.add(connection)
+            self._readers[connection] = _new_reader()
         try:
             libpq.send_query_prepared(self._name, values)
             return _answer(connection)
         except errors.InvalidSqlStatementName:
             # After a rollback psycopg deallocates all statements of a session.
-            self._prepared.discard(connection)
+            del self._readers[connection]
             return self._execute(connection, values)
+
+
+def _new_reader() -> Transformer:
+    """One of no connection, and so of UTF-8, as the values are."""
+    return adapt.Transformer()
 
 
 def _answer(connection: psycopg.Connection[Any]) -> PGresult:
