@@ -26,7 +26,7 @@ from jobrunner.workers import Workers
 SECOND_LOOK_SECONDS = 0.05
 # How often to look while nobody wakes us up, since another model of the runner is busy.
 UNWOKEN_SECONDS = 0.1
-MAX_CLAIM = 200
+MAX_CLAIM = 400
 # What is claimed ahead at once is to have no more than this, if it is like what came before;
 # and what is started at once, so that its answer comes in time.
 MAX_AHEAD_BYTES = 2_000_000

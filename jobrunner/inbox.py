@@ -30,6 +30,7 @@ ONE = COUNT.pack(1)
 # Where the input of the first job begins, if there is no other.
 FIRST = COUNT.size + ID_BYTES + LENGTH.size
 HEAD_BYTES = COUNT.size + ID_BYTES * MAX_BATCH_SIZE
+BUFFER_BYTES = 1024 * 1024
 # Larger inputs go into a file, of which the message brings the descriptor.
 MAX_INPUTS = 64 * 1024
 # There is no room, or nobody reads any more; anything else would be so again.
@@ -47,6 +48,8 @@ class Inbox:
     def __init__(self) -> None:
         self._entrance, self.exit = socket.socketpair(socket.AF_UNIX, KIND)
         self._entrance.setblocking(False)
+        # As much as the system allows: what has no room waits in the runner, not at hand.
+        self._entrance.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
 
     def put(self, jobs: Sequence[Job]) -> bool:
         """Give a batch; False when there is no room, or nobody to read it.

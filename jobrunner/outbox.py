@@ -14,12 +14,12 @@ from jobrunner import log, queue
 from jobrunner.activity import Activity
 from jobrunner.outcome import Job, Outcome, invalid_output
 
-BATCH = 200
+BATCH = 400
 # What a statement of many can bring the database in a few of the seconds that it has.
 BATCH_CHARACTERS = 16_000_000
 # Where many more outcomes are about to come, so many are written together, or those of so many
 # seconds. A statement of a few costs almost as much as one of many.
-ENOUGH = 100
+ENOUGH = 200
 HOLD_SECONDS = 0.005
 MANY_AHEAD = 50
 

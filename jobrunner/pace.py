@@ -5,7 +5,7 @@ from jobrunner.tally import average
 
 # So much work a worker has ahead: more than the runner is ever away to talk to the database.
 AHEAD_SECONDS = 0.05
-MAX_AHEAD = 200
+MAX_AHEAD = 400
 # While a batch takes no longer, the next one is there before it is done: to claim and to write
 # takes a few milliseconds, in which the worker would have nothing to do.
 SLOW_BATCH_SECONDS = 0.2

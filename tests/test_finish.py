@@ -15,7 +15,7 @@ from helpers import POSITIVE, RUNNER, Jobs, wait_for
 from jobrunner import log, queue
 from jobrunner.activity import Activity
 from jobrunner.database import BoundedConnection, connect
-from jobrunner.outbox import Outbox
+from jobrunner.outbox import ENOUGH, Outbox
 from jobrunner.outcome import Failure, Job, Outcome
 
 BROKE = Failure("model_error", "ValueError: it broke")
@@ -330,7 +330,7 @@ def test_outcomes_are_held_back_only_while_many_more_are_about_to_come(
         long.setattr("jobrunner.outbox.HOLD_SECONDS", 60)
         assert outbox.holds_back(ahead=1000)
         assert not outbox.holds_back(ahead=1)
-        outbox.add([good(job)] * 100)
+        outbox.add([good(job)] * ENOUGH)
         assert not outbox.holds_back(ahead=1000)
 
 
