@@ -43,7 +43,7 @@ LEAST_PAUSE_SECONDS = 1.0
 # There is no pause after a look that is no burden.
 NO_BURDEN_SECONDS = 0.005
 # A look ahead that finds less than this of what there is room for has found few.
-FEW_SHARE = 0.25
+FEW_SHARE = 0.125
 # What it takes to be woken up and to claim, when a batch that has waited is filled up.
 FILL_UP_SECONDS = 0.002
 # How long the transaction of a submit may take without its job being passed over at first.

@@ -48,8 +48,11 @@ class Inbox:
     def __init__(self) -> None:
         self._entrance, self.exit = socket.socketpair(socket.AF_UNIX, KIND)
         self._entrance.setblocking(False)
-        # As much as the system allows: what has no room waits in the runner, not at hand.
-        self._entrance.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        # As much as the system allows: what has no room waits in the runner, not at hand. What
+        # the reader has counts where messages are datagrams.
+        for end, buffer in ((self._entrance, socket.SO_SNDBUF), (self.exit, socket.SO_RCVBUF)):
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
 
     def put(self, jobs: Sequence[Job]) -> bool:
         """Give a batch; False when there is no room, or nobody to read it.

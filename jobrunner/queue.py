@@ -393,8 +393,8 @@ class Claim:
         model runs."""
         rows = _claim.rows_of(connection, self._values)
         jobs = [
-            Job(id, self.lease_token, self.model, input, attempt, priority, float(run_at), trace)
-            for id, input, attempt, priority, run_at, trace in rows
+            Job(job_id, self.lease_token, self.model, text, attempt, priority, float(run_at), trace)
+            for job_id, text, attempt, priority, run_at, trace in rows
         ]
         # An update returns rows in no order.
         return sorted(jobs, key=place_of)

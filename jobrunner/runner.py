@@ -134,21 +134,24 @@ class Runner:
     def _turn(self) -> None:
         with log.together():
             self._crew.tend()
-        if self._outbox.holds_back(self._crew.ahead):
-            self._crew.wait(NAP_SECONDS, self._others(), listen=False)
-            heard = self._crew.wait(0, [])
-        else:
-            heard = self._crew.wait(self._pause(), self._others())
-        if self._is_news_alone(heard):
-            # Somebody waits for the answer. (Of what, is looked at after that.)
-            self._try(self._crew.claim_at_once)
         with log.together():
+            heard = self._wait()
+            if self._is_news_alone(heard):
+                # Somebody waits for the answer. (Of what, is looked at after that.)
+                self._try(self._crew.claim_at_once)
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)
             self._collect(heard)
             if self._link.connected or self._link.due:
                 self._try(self._talk)
+
+    def _wait(self) -> set[int]:
+        """Wait until there is something to do; give what can be read."""
+        if self._outbox.holds_back(self._crew.ahead):
+            self._crew.wait(NAP_SECONDS, self._others(), listen=False)
+            return self._crew.wait(0, [])
+        return self._crew.wait(self._pause(), self._others())
 
     def _others(self) -> list[Waitable]:
         """What to wait for beside the workers; who does not read must not wait for it."""
@@ -202,7 +205,7 @@ class Runner:
         self._sample_depth(connection)
         self._tell_progress(connection)
         # What came with an answer, even with the last one, does not wake us up.
-        self._heed(self._link.hear())
+        self._hear()
         self._link.works()
 
     # Stopping

@@ -53,7 +53,7 @@ def test_it_is_prepared_anew_when_it_was_deallocated(connection: BoundedConnecti
     assert words(connection)
 
 
-def test_it_speaks_the_encoding_of_its_connection(connection: BoundedConnection) -> None:
+def test_it_speaks_utf_8_whatever_was_set_in_its_session(connection: BoundedConnection) -> None:
     connection.execute("set client_encoding = 'latin1'")
 
     assert words(connection) == [("grün'\"%", "grün", None)]

@@ -14,8 +14,9 @@ import pytest
 from helpers import wait_for
 from jobrunner import frames
 from jobrunner.errors import ModelLoadError
-from jobrunner.inbox import Inbox
-from jobrunner.outcome import Job, judge
+from jobrunner.inbox import MAX_INPUTS, Inbox
+from jobrunner.outcome import Job, Outcome, judge
+from jobrunner.pace import Pace
 from jobrunner.polling import readable
 from pools import MAX_RESULT_BYTES, Start, a_job, code, run, settle
 
@@ -184,6 +185,30 @@ def test_a_worker_whose_runner_is_gone_ends_without_a_word(model: str) -> None:
     _, said = worker.communicate(timeout=15)
 
     assert said == b""
+
+
+def test_an_empty_inbox_has_room_for_the_largest_message_and_for_a_hundred_small_ones() -> None:
+    inbox = Inbox()
+    text = "x" * (MAX_INPUTS - 100)
+
+    assert inbox.put([a_job(text)])
+    assert len(inbox.take_back()) == 1
+    assert all(inbox.put([a_job("small")]) for _ in range(100))
+    assert len(inbox.take_back()) == 100
+    inbox.close()
+
+
+@pytest.mark.parametrize(("characters", "ahead"), [(200, 400), (10_000, 200), (4_000_000, 1)])
+def test_so_much_is_ahead_as_may_be_of_jobs_and_of_their_inputs(
+    characters: int, ahead: int
+) -> None:
+    pace = Pace()
+    job = a_job("well")
+    job.input = "x" * characters
+
+    pace.note(Outcome(job, 0.00001, "{}"))
+
+    assert pace.ahead(1) == ahead
 
 
 def test_the_message_says_how_a_worker_died(start: Start) -> None:
