@@ -69,6 +69,27 @@ def test_its_errors_are_those_of_psycopg(connection: BoundedConnection) -> None:
     assert RATIO.rows(connection, {"divisor": 1}) == [(1,)]
 
 
+def test_what_the_socket_can_not_take_at_once_is_sent_in_parts(
+    connection: BoundedConnection,
+) -> None:
+    [(joined, _, _)] = WORDS.rows(connection, {"word": "a" * 20_000_000, "other": "b"})
+
+    assert (len(joined), joined[-1]) == (20_000_001, "b")
+
+
+def test_of_a_connection_that_the_server_has_ended_it_says_so(
+    connection: BoundedConnection, owner_url: str
+) -> None:
+    words(connection)
+    with psycopg.connect(owner_url, autocommit=True) as other:
+        other.execute("select pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+
+    with pytest.raises(psycopg.OperationalError):
+        words(connection)
+
+    assert connection.closed
+
+
 def test_it_is_given_up_like_any_other_when_no_answer_comes(
     connection: BoundedConnection,
 ) -> None:
