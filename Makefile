@@ -28,7 +28,7 @@ lint: ## check the style and the types of Python and SQL
 	$(VENV)/bin/mypy
 	$(VENV)/bin/sqlfluff lint --disable-progress-bar sql
 
-bench: ## measure this system and its peers side by side, for half an hour; BENCH_ARGS=drain
+bench: ## measure this system and its peers side by side, for an hour or two; BENCH_ARGS=drain
 	@$(call install,embedded bench)
 	@exec $(VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 

@@ -4,17 +4,14 @@ A statement that gets no answer in time closes its connection: a server that is 
 a network that swallows packets, gives an error like any lost connection.
 """
 
-import select
 from collections.abc import Generator
 from pathlib import Path
 from time import monotonic
-from typing import Any, LiteralString, NoReturn, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Transformer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
 from jobrunner.errors import (
@@ -91,11 +88,6 @@ class BoundedConnection(psycopg.Connection[Any]):
     answer_seconds = ANSWER_SECONDS
     pooled = False
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        # By the name of each statement that is prepared here, what reads its rows.
-        self.prepared: dict[bytes, Transformer] = {}
-
     def wait(
         self,
         gen: Generator[Wait, Ready | int, T],
@@ -105,37 +97,6 @@ class BoundedConnection(psycopg.Connection[Any]):
         deadline = monotonic() + self.answer_seconds
         return super().wait(self._bounded(gen, deadline), interval, timeout)
 
-    def results(self) -> list[PGresult]:
-        """Wait for the answer to what was sent at libpq's level; give its results.
-
-        ``wait`` does the same by way of generators, which takes longer, most of all after a pause.
-
-        :raises psycopg.OperationalError: when there is none in time, or the connection is gone.
-        """
-        libpq, deadline = self.pgconn, monotonic() + self.answer_seconds
-        while libpq.flush():
-            self._poll(select.POLLIN | select.POLLOUT, deadline)
-            libpq.consume_input()
-        results: list[PGresult] = []
-        while True:
-            while libpq.is_busy():
-                self._poll(select.POLLIN, deadline)
-                libpq.consume_input()
-            result = libpq.get_result()
-            if result is None:
-                return results
-            results.append(result)
-
-    def _poll(self, event: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self.pgconn.socket, event)
-        if not poll.poll(1000 * max(0.0, deadline - monotonic())):
-            self._give_up()
-
-    def _give_up(self) -> NoReturn:
-        self.pgconn.finish()
-        raise psycopg.OperationalError("no answer from the database in time")
-
     def _bounded(
         self, gen: Generator[Wait, Ready | int, T], deadline: float
     ) -> Generator[Wait, Ready | int, T]:
@@ -144,7 +105,8 @@ class BoundedConnection(psycopg.Connection[Any]):
             while True:
                 ready = yield waits_for
                 if not ready and monotonic() > deadline:
-                    self._give_up()
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("no answer from the database in time")
                 waits_for = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]

@@ -1,6 +1,7 @@
 """Deletes old final jobs, in batches, as the role that may delete nothing else."""
 
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 
@@ -30,7 +31,7 @@ TAKE_TURN = "select pg_try_advisory_xact_lock(%s)"
 AWAIT_TURN = "select true from pg_advisory_xact_lock(%s)"
 
 
-def clean(connection: queue.Connection, older_than: timedelta, *, wait: bool = False) -> int:
+def clean(connection: psycopg.Connection[Any], older_than: timedelta, *, wait: bool = False) -> int:
     """Delete one batch of final jobs that finished longer ago than that; return how many.
 
     Opens its own transaction. While another janitor is at work: 0, or ``wait`` for it.
@@ -54,7 +55,7 @@ def clean(connection: queue.Connection, older_than: timedelta, *, wait: bool = F
         ) from None
 
 
-def count_old(connection: queue.Connection, older_than: timedelta) -> int | None:
+def count_old(connection: psycopg.Connection[Any], older_than: timedelta) -> int | None:
     """Count the jobs that are to be deleted; None where they are too many for that."""
     values = {"age": older_than, "limit": MANY}
     [(count,)] = connection.execute(COUNT_OLD, values).fetchall()

@@ -14,13 +14,13 @@ from random import getrandbits
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import class_row
 
-from jobrunner.database import BoundedConnection
 from jobrunner.outcome import Job, Outcome
 from jobrunner.statement import Statement
 
-Connection = BoundedConnection
+Connection = psycopg.Connection[Any]
 
 # Skip locked: two runners never wait for each other, nor take the same job. The order is
 # written as the index job_unfinished_idx has it, and the place to begin at as well: while an

@@ -9,13 +9,13 @@ on the wire, and rows are read by psycopg's core.
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
+from weakref import WeakKeyDictionary
 
-from psycopg import adapt, errors
+import psycopg
+from psycopg import adapt, errors, generators
 from psycopg.abc import Transformer
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
-
-from jobrunner.database import BoundedConnection
 
 PARAMETER = re.compile(r"%\((\w+)\)s")
 GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
@@ -33,9 +33,11 @@ class Statement:
         self._parameters = list(dict.fromkeys(PARAMETER.findall(text)))
         numbered = PARAMETER.sub(lambda found: f"${self._parameters.index(found[1]) + 1}", text)
         self._text = numbered.encode()
+        # By the connections that have it prepared, what reads their rows.
+        self._readers: WeakKeyDictionary[psycopg.Connection[Any], Transformer] = WeakKeyDictionary()
 
     def rows(
-        self, connection: BoundedConnection, values: Mapping[str, object]
+        self, connection: psycopg.Connection[Any], values: Mapping[str, object]
     ) -> list[tuple[Any, ...]]:
         """Execute it on an autocommit connection; give the rows.
 
@@ -48,31 +50,31 @@ class Statement:
         return [str(values[name]).encode() for name in self._parameters]
 
     def rows_of(
-        self, connection: BoundedConnection, written: Sequence[bytes]
+        self, connection: psycopg.Connection[Any], written: Sequence[bytes]
     ) -> list[tuple[Any, ...]]:
         """As ``rows``, with values that have been written."""
         result = self._execute(connection, written)
-        reader = connection.prepared.get(self._name) or _new_reader()
+        reader = self._readers.get(connection) or _new_reader()
         reader.set_pgresult(result)
         rows = reader.load_rows(0, result.ntuples, tuple)
         reader.set_pgresult(None)  # which would be kept until the next one
         return rows
 
-    def _execute(self, connection: BoundedConnection, values: Sequence[bytes]) -> PGresult:
+    def _execute(self, connection: psycopg.Connection[Any], values: Sequence[bytes]) -> PGresult:
         libpq = connection.pgconn
         if connection.prepare_threshold is None:
             libpq.send_query_params(self._text, values)
             return _answer(connection)
-        if self._name not in connection.prepared:
+        if connection not in self._readers:
             libpq.send_prepare(self._name, self._text)
             _answer(connection)
-            connection.prepared[self._name] = _new_reader()
+            self._readers[connection] = _new_reader()
         try:
             libpq.send_query_prepared(self._name, values)
             return _answer(connection)
         except errors.InvalidSqlStatementName:
             # After a rollback psycopg deallocates all statements of a session.
-            del connection.prepared[self._name]
+            del self._readers[connection]
             return self._execute(connection, values)
 
 
@@ -81,9 +83,9 @@ def _new_reader() -> Transformer:
     return adapt.Transformer()
 
 
-def _answer(connection: BoundedConnection) -> PGresult:
+def _answer(connection: psycopg.Connection[Any]) -> PGresult:
     """Wait for the answer to what was sent, for as long as the connection waits."""
-    results = connection.results()
+    results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
     # A pooler may add an error of its own to the server's last words.
     for result in results:
         if result.status not in GOOD:

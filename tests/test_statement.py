@@ -84,7 +84,7 @@ def test_of_a_connection_that_the_server_has_ended_it_says_so(
     with psycopg.connect(owner_url, autocommit=True) as other:
         other.execute("select pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
 
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(errors.AdminShutdown):
         words(connection)
 
     assert connection.closed
