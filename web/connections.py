@@ -11,10 +11,12 @@ import errno
 import select
 import socket
 from concurrent.futures import Future
+from datetime import datetime
 from time import monotonic, sleep
 from typing import Any
 
 from gunicorn import util  # type: ignore[import-untyped]
+from gunicorn.http import wsgi  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
     _DEFER,
@@ -24,6 +26,7 @@ from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
 
 from web.deadlines import deadlines
 from web.loads import loads
+from web.packets import Response
 
 # How long a process waits for one with fewer connections to take the next one.
 COURTESY_SECONDS = 0.001
@@ -47,6 +50,8 @@ LIMIT_SECONDS = 0.05
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """A gthread worker whose threads finish what they begin."""
+
+    alive: bool
 
     def accept(self, listener: socket.socket) -> None:
         """Take a new connection, unless a process that has fewer does so at once."""
@@ -96,10 +101,33 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return kept
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Answer a request, whose head has been read."""
+        """Answer a request, whose head has been read; whether the connection can go on."""
         deadlines.clear(conn.sock)
-        answered: bool = super().handle_request(req, conn)
-        return answered
+        began = datetime.now()
+        resp, environ = wsgi.create(
+            req, conn.sock, conn.client, conn.server, self.cfg, response_class=Response
+        )
+        environ["wsgi.multithread"] = True
+        if self._is_last():
+            resp.force_close()
+        body = self.wsgi(environ, resp.start_response)
+        try:
+            for part in body:
+                resp.write(part)
+            resp.close()
+        except OSError:
+            raise
+        except Exception:
+            if not resp.headers_sent:
+                raise
+            # The client has a part of the answer: another one would be taken for the rest of it.
+            self.log.exception("Error handling request")
+            resp.force_close()
+        finally:
+            self.log.access(resp, req, environ, datetime.now() - began)
+            if hasattr(body, "close"):
+                body.close()
+        return not resp.should_close()
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
         """Take back a connection from its thread; in the main thread."""
@@ -121,6 +149,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 before = self.nr_conns
                 super().accept(listener)
             listener.close()
+
+    def _is_last(self) -> bool:
+        """Count a request, and tell whether its connection is to be closed after it."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        full = len(self.keepalived_conns) >= self.max_keepalived
+        return not self.alive or not self.cfg.keepalive or full
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         """Whether the connection can go on: a body that was not wanted is not waited for."""
