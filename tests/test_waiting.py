@@ -141,6 +141,24 @@ def test_a_post_that_waits_is_answered_with_the_whole_job(
     assert done.headers["Location"] == f"/jobs/{job_id}"
 
 
+def test_a_post_that_waits_is_logged_before_it_is_answered(
+    gunicorn: WebServer, threads: ThreadPoolExecutor, jobs: Jobs, db: Db
+) -> None:
+    answer = threads.submit(gunicorn.send, "POST", "/predict?wait=20", b'{"text": "fine"}')
+    wait_for(lambda: jobs.count() and watched(db), "it waits")
+    [job_id] = [str(row[0]) for row in db.execute("select id from job")]
+    line = f" submitted job_id={job_id} "
+
+    wait_for(lambda: line in gunicorn.logged(), "it is logged")
+    assert not answer.done()
+
+    jobs.start(job_id)
+    jobs.finish(job_id)
+    assert answer.result().status == 200
+    wait_for(lambda: "path=/predict status=200" in gunicorn.logged(), "its answer is logged")
+    assert gunicorn.logged().count(line) == 1
+
+
 def test_a_post_that_has_waited_in_vain_is_answered_as_ever(
     gunicorn: WebServer, jobs: Jobs
 ) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 STDERR = 2
-# Where the id of a request stands in its WSGI environment, and whether it has had its line.
+# Where the id of a request stands in its WSGI environment, and what it has submitted.
 REQUEST_ID = "jobrunner.request_id"
-LOGGED = "jobrunner.logged"
+SUBMITTED = "jobrunner.submitted"
 REFUSED_HEAD = "Invalid request"
 
 ACCEPTED = str(HTTPStatus.ACCEPTED.value)
@@ -59,9 +59,10 @@ class GunicornLogger(Logger):  # type: ignore[misc]
     """
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
+        tell_submitted(environ)
         # Of a head that gunicorn refuses there is neither a code nor a path.
         status = str(resp.status)[:3]
-        if status == ACCEPTED and environ.get(LOGGED):
+        if status == ACCEPTED and SUBMITTED in environ:
             return
         info(
             "request",
@@ -93,6 +94,14 @@ def info(move: str, **fields: Any) -> None:
     """
     if logger.isEnabledFor(logging.INFO):
         _write(_line(datetime.now(UTC), "info", move, fields))
+
+
+def tell_submitted(environ: dict[str, Any]) -> None:
+    """Log what a request has submitted, unless that was done before."""
+    if submitted := environ.get(SUBMITTED):
+        environ[SUBMITTED] = None
+        move, fields = submitted
+        info(move, **fields)
 
 
 def warning(move: str, **fields: Any) -> None:

@@ -70,6 +70,7 @@ def final(job_id: UUID, wait: Wait, is_new: bool) -> Row | None:
 
     A new one is read by those who watch, together with others.
     """
+    tracing.log_now()
     try:
         row = waiting.until_final(unread(job_id) if is_new else read(job_id), wait)
     except (DatabaseUnavailable, NotFound):

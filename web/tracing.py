@@ -50,6 +50,12 @@ def fields() -> dict[str, str]:
 
 
 def log_submitted(move: str, **more: Any) -> None:
-    """Log what the current request has submitted; where that is all, it needs no other line."""
-    logs.info(move, **more, **fields())
-    request.environ[logs.LOGGED] = True
+    """Log what the current request has submitted, when it has been answered: nobody waits for
+    a line of the log. Where that is all, it needs no other line.
+    """
+    request.environ[logs.SUBMITTED] = (move, more | fields())
+
+
+def log_now() -> None:
+    """Log at once what it has submitted, since its answer will be long in coming."""
+    logs.tell_submitted(request.environ)
