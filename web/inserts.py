@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from threading import Lock
 from time import monotonic
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -20,6 +20,7 @@ from flask import current_app
 from web import budget
 from web.database import Database
 from web.errors import DatabaseUnavailable
+from web.statement import Statement
 
 GROUP_ROWS = 100
 
@@ -28,7 +29,9 @@ TURN_SECONDS = 1.5
 PARTS_SECONDS = 3.0
 
 # A lone row costs the database a tenth less like this.
-INSERT_JOB = """
+INSERT_JOB = Statement(
+    "insert_job",
+    """
     insert into job (model, input, priority, max_attempts, client_id, traceparent)
     select
         %(model)s,
@@ -37,12 +40,15 @@ INSERT_JOB = """
         %(max_attempts)s::smallint,
         %(client_id)s::text,
         %(traceparent)s::text
-    where (select clock_timestamp() < to_timestamp(%(until)s))
+    where clock_timestamp() < to_timestamp(%(until)s)
     returning id
-"""
+""",
+)
 
 # The rows come back with what they hold: nothing promises their order.
-INSERT_JOBS = """
+INSERT_JOBS = Statement(
+    "insert_jobs",
+    """
     insert into job (model, input, priority, max_attempts, client_id, traceparent)
     select
         model,
@@ -68,7 +74,8 @@ INSERT_JOBS = """
         max_attempts,
         client_id,
         traceparent
-"""
+""",
+)
 
 
 class NewJob(NamedTuple):
@@ -195,16 +202,14 @@ class Inserts:
         for entry in part:
             entry.id = ids[entry.row].pop()
 
-    def _execute(
-        self, statement: LiteralString, parameters: dict[str, Any]
-    ) -> list[tuple[Any, ...]]:
+    def _execute(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         with self._database.kept_connection() as connection:
-            inserted = connection.execute(statement, parameters | {"until": connection.until})
-            if inserted.rowcount == 0:
+            rows = statement.rows(connection, values | {"until": connection.until})
+            if not rows:
                 # Too late, or the server's clock was set: ask for it anew next time.
                 connection.close()
                 raise DatabaseUnavailable
-            return inserted.fetchall()
+            return rows
 
 
 def _fail(entries: Iterable[Entry], error: Exception) -> None:
