@@ -2,12 +2,15 @@
 
 One copy a process, so that a POST costs one statement. It tells which models there are,
 whether the queue is full, and when a new job should be done. It is a second old at most,
-or twenty times as old as it takes to make: to count a long queue takes long.
+or twenty times as old as it takes to make: to count a long queue takes long. So nobody waits
+for that while requests come in all the time: when it has grown rather old, a thread makes the
+next one.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Thread
 from time import monotonic
 
 from flask import current_app
@@ -19,6 +22,8 @@ FRESH_SECONDS = 1.0
 FRESH_FACTOR = 20
 MAX_FRESH_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+# At which share of the age that it may reach the next one is made.
+AGEING = 0.75
 
 # Counted no further than needed to see that the queue is full.
 COUNT_PENDING = """
@@ -109,6 +114,11 @@ class Snapshot:
         return monotonic() < self.taken_at + self.fresh_seconds
 
     @property
+    def ageing(self) -> bool:
+        """Whether it will soon not be fresh."""
+        return monotonic() > self.taken_at + AGEING * self.fresh_seconds
+
+    @property
     def new(self) -> bool:
         """Whether it would be a waste to take another one, whatever is asked."""
         return monotonic() < self.taken_at + FRESH_SECONDS
@@ -119,7 +129,7 @@ class Snapshot:
 
 
 class Backlog:
-    """Takes a snapshot at most once a second, one thread at a time."""
+    """Takes a snapshot when the last one has grown old, one thread at a time."""
 
     def __init__(self, database: Database, max_pending: int) -> None:
         self._database = database
@@ -137,6 +147,8 @@ class Backlog:
         old = self._snapshot
         good = old is not None and (model is None or model in old.crews)
         if old and (old.fresh if good else old.new):
+            if old.ageing:
+                self._look_ahead(old)
             return old
         if self._lock.acquire(timeout=0 if good else LOOK_SECONDS):
             try:
@@ -154,9 +166,31 @@ class Backlog:
         """Whether no more jobs are taken."""
         return snapshot.depth >= self._max_pending
 
+    def _look_ahead(self, old: Snapshot) -> None:
+        """Have the next snapshot taken, unless that is being done."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            Thread(target=self._renew, args=[old], daemon=True).start()
+        except RuntimeError:
+            # There are too many threads: who comes when this one is too old looks himself.
+            self._lock.release()
+
+    def _renew(self, old: Snapshot) -> None:
+        """Take the next one; what goes wrong is told to who comes when the old one is too old."""
+        try:
+            if self._snapshot is old:
+                with suppress(Exception):
+                    self._take()
+        finally:
+            self._lock.release()
+
     def _look(self) -> Snapshot:
         if self._snapshot and self._snapshot.new:
             return self._snapshot
+        return self._take()
+
+    def _take(self) -> Snapshot:
         with self._database.connection() as connection:
             began = monotonic()
             limit = {"limit": self._max_pending}
@@ -165,8 +199,8 @@ class Backlog:
             took = monotonic() - began
         named = {name: Crew(*crew) for name, *crew in crews}
         fresh = min(max(FRESH_SECONDS, FRESH_FACTOR * took), MAX_FRESH_SECONDS)
-        self._snapshot = Snapshot(pending, named, fresh_seconds=fresh)
-        return self._snapshot
+        self._snapshot = taken = Snapshot(pending, named, fresh_seconds=fresh)
+        return taken
 
 
 def get() -> Backlog:
