@@ -48,8 +48,8 @@ def of_text(
 ) -> Response:
     """Make a response of what is JSON already; its headers are ASCII."""
     data = text.encode()
-    given = {"Content-Length": str(len(data)), **(headers or {})}
-    return Answer(data, status=status, headers=given, mimetype=mimetype)
+    given = {"Content-Type": mimetype, "Content-Length": str(len(data)), **(headers or {})}
+    return Answer(data, status=status, headers=given)
 
 
 def conditional(response: Response) -> Response:
