@@ -4,7 +4,7 @@ A statement that gets no answer in time closes its connection: a server that is 
 a network that swallows packets, gives an error like any lost connection.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from time import monotonic
 from typing import Any, LiteralString, TypeVar
@@ -83,9 +83,12 @@ T = TypeVar("T")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed if an answer takes longer than ANSWER_SECONDS."""
+    """A connection that is closed if an answer takes longer than ANSWER_SECONDS, or if somebody
+    will not wait for it any more."""
 
     answer_seconds = ANSWER_SECONDS
+    # Asked ten times a second.
+    gives_up: Callable[[], bool] = staticmethod(lambda: False)
     pooled = False
 
     def wait(
@@ -104,7 +107,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             waits_for = next(gen)
             while True:
                 ready = yield waits_for
-                if not ready and monotonic() > deadline:
+                if not ready and (monotonic() > deadline or self.gives_up()):
                     self.pgconn.finish()
                     raise psycopg.OperationalError("no answer from the database in time")
                 waits_for = gen.send(ready)
@@ -138,11 +141,13 @@ def connect(
     role: str | None = None,
     name: str = "jobrunner",
     session: LiteralString | None = None,
+    gives_up: Callable[[], bool] | None = None,
 ) -> BoundedConnection:
     """Open an autocommit connection that acts as ``role``.
 
     The role is taken only if the login does not have it already (``alter role … set role``).
-    ``session`` is what else to set, where no pooler stands between.
+    ``session`` is what else to set, where no pooler stands between. ``gives_up`` tells whether to
+    wait no longer for an answer that is waited for.
 
     :raises DatabaseUnavailable: when the server does not answer.
     :raises DatabaseRefused: when it does not let us in, or there is none.
@@ -159,6 +164,8 @@ def connect(
         said = first_line(error)
         kind = DatabaseRefused if is_refusal(said) else DatabaseUnavailable
         raise kind(f"the database does not answer: {said}") from None
+    if gives_up:
+        connection.gives_up = gives_up
     try:
         _set_up(connection, role, session)
     except BaseException:

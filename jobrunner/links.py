@@ -9,6 +9,7 @@ pooler nothing is heard, so there the listener does it.
 """
 
 import random
+from collections.abc import Callable
 from time import monotonic
 from typing import LiteralString
 
@@ -59,6 +60,7 @@ class Link:
     """A connection that is opened again when it was lost, after a short jittered pause.
 
     It hears what it listens for: ``session`` is executed where no pooler stands between.
+    ``gives_up`` tells whether to wait no longer for an answer.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Link:
         name: str,
         session: LiteralString = SESSION,
         max_pause: float = MAX_PAUSE_SECONDS,
+        gives_up: Callable[[], bool] | None = None,
     ) -> None:
         self.retry_at = 0.0
         self._url = url
         self._name = name
+        self._gives_up = gives_up
         self._session = session
         self._max_pause = max_pause
         self._pause = FIRST_PAUSE_SECONDS
@@ -104,7 +108,13 @@ class Link:
         :raises JobrunnerError: when the database can't be had; ``lose`` sets the next try.
         """
         if self._connection is None or self._connection.closed:
-            connection = connect(self._url, role=ROLE, name=self._name, session=self._session)
+            connection = connect(
+                self._url,
+                role=ROLE,
+                name=self._name,
+                session=self._session,
+                gives_up=self._gives_up,
+            )
             self._heard.clear()
             connection.add_notify_handler(self._note)
             self._connection = connection
@@ -147,10 +157,10 @@ class Link:
 class Listener:
     """Hears of cancels and stops, holds the lock; without it the runner looks for them."""
 
-    def __init__(self, url: str, runner: str) -> None:
+    def __init__(self, url: str, runner: str, gives_up: Callable[[], bool] | None = None) -> None:
         self.holds_lock = False
         name = f"jobrunner listener {runner}"
-        self._link = Link(url, name, LISTEN, MAX_LISTENER_PAUSE_SECONDS)
+        self._link = Link(url, name, LISTEN, MAX_LISTENER_PAUSE_SECONDS, gives_up)
         self._connection: BoundedConnection | None = None
         self._runner = runner
 

@@ -80,8 +80,8 @@ class Runner:
         self.id = heartbeat.new_id()
         self._settings = settings
         self._signals = signals
-        self._link = Link(settings.url, f"jobrunner {self.id}")
-        self._listener = Listener(settings.listen_url, self.id)
+        self._link = Link(settings.url, f"jobrunner {self.id}", gives_up=self._gives_up)
+        self._listener = Listener(settings.listen_url, self.id, self._gives_up)
         self._judge = Judge()
         self._reporter = Reporter()
         self._times = Timetable()
@@ -220,6 +220,10 @@ class Runner:
         self._crew.stop_claims()
         jobs = len(self._crew.jobs)
         log.info("stopping", runner=self.id, jobs_in_hand=jobs, grace_seconds=grace)
+
+    def _gives_up(self) -> bool:
+        """Whether it was asked to stop now, while it waits for an answer of the database."""
+        return self._signals.count > max(1, self._stops_heard)
 
     def _done(self) -> bool:
         idle = not self._crew.jobs and not self._outbox
@@ -425,7 +429,7 @@ class Runner:
         self._crew.forget_pace()
         self._outbox = Outbox(self._crew.count_outcomes, self._activity)
         self._listener.lose()
-        self._listener = Listener(self._settings.listen_url, self.id)
+        self._listener = Listener(self._settings.listen_url, self.id, self._gives_up)
         self._register(connection)
         self._times.beat = 0.0
 

@@ -293,6 +293,27 @@ def test_what_is_not_finished_is_handed_back_uncounted(
     assert (row["status"], row["attempt"], row["errors"]) == ("pending", 0, [])
 
 
+def test_at_a_second_signal_no_answer_of_the_database_is_waited_for(
+    services: System, jobs: Jobs, owner_url: str
+) -> None:
+    runner = services.runner()
+    stuck = "select from pg_stat_activity where usename = %s and wait_event_type = 'Lock'"
+    login = jobs.db.execute(
+        "select usename from pg_stat_activity where application_name ~ '^jobrunner [^l]'"
+    ).fetchone()
+    with psycopg.connect(owner_url) as other:
+        other.execute("lock table runner in access exclusive mode")
+        wait_for(lambda: jobs.db.execute(stuck, login).rowcount, "it waits for an answer")
+
+        # (Of two equal ones that come at once the system may pass on one.)
+        runner.send(signal.SIGINT)
+        runner.send(signal.SIGTERM)
+
+        # The server would end the statement after nine seconds.
+        assert runner.wait(8) == 0
+    assert [line["jobs_left"] for line in runner.lines("stopped")] == ["0"]
+
+
 def test_a_runner_that_was_paused_past_its_lease_records_nothing_and_goes_on(
     services: System, jobs: Jobs
 ) -> None:
