@@ -47,7 +47,7 @@ class Statement:
 
     def written(self, values: Mapping[str, object]) -> list[bytes]:
         """Write the values as they are sent, for whoever has no time to do so later."""
-        return [str(values[name]).encode() for name in self._parameters]
+        return [_written(values[name]) for name in self._parameters]
 
     def rows_of(
         self, connection: psycopg.Connection[Any], written: Sequence[bytes]
@@ -76,6 +76,14 @@ class Statement:
             # After a rollback psycopg deallocates all statements of a session.
             del self._readers[connection]
             return self._execute(connection, values)
+
+
+def _written(value: object) -> bytes:
+    written = str(value).encode()
+    if b"\0" in written:
+        # libpq would send what comes before it.
+        raise psycopg.DataError("PostgreSQL text cannot contain the character NUL")
+    return written
 
 
 def _new_reader() -> Transformer:

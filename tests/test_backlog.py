@@ -14,6 +14,8 @@ from web.errors import DatabaseUnavailable
 
 LIMIT = 1000
 NOBODY_THERE = "postgresql://nobody@127.0.0.1:1/nothing?connect_timeout=1"
+# So long that none grows old by itself in a test.
+LONG_SECONDS = 1000.0
 
 
 @pytest.fixture
@@ -25,26 +27,32 @@ def database(web_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def backlog(database: Database) -> Backlog:
-    return Backlog(database, LIMIT)
+    """One that knows a queue without a job, and takes that for new."""
+    backlog = Backlog(database, LIMIT)
+    backlog.now()
+    let_age(backlog, 0.0)
+    return backlog
 
 
 def let_age(backlog: Backlog, share: float) -> Snapshot:
     """Let what it knows have such a share of the age that it may reach."""
-    known = backlog.now()
-    backlog._snapshot = old = replace(known, taken_at=monotonic() - share * known.fresh_seconds)
+    assert backlog._snapshot
+    taken_at = monotonic() - share * LONG_SECONDS
+    old = replace(backlog._snapshot, taken_at=taken_at, fresh_seconds=LONG_SECONDS)
+    backlog._snapshot = old
     return old
 
 
-def is_renewed(backlog: Backlog, old: Snapshot) -> bool:
-    return backlog._snapshot is not old and not backlog._lock.locked()
+def is_idle(backlog: Backlog) -> bool:
+    return not backlog._lock.locked()
 
 
 def test_what_is_new_is_given_again(backlog: Backlog, jobs: Jobs) -> None:
-    first = backlog.now()
+    known = backlog.now()
     jobs.add()
 
-    assert backlog.now() is first
-    assert not backlog._lock.locked()
+    assert backlog.now() is known
+    assert is_idle(backlog)
 
 
 def test_what_is_too_old_is_not_given(backlog: Backlog, jobs: Jobs) -> None:
@@ -54,7 +62,7 @@ def test_what_is_too_old_is_not_given(backlog: Backlog, jobs: Jobs) -> None:
     assert backlog.now().depth == 1
 
 
-def test_what_has_grown_rather_old_is_given_while_it_is_renewed(
+def test_what_has_grown_rather_old_is_given_while_a_thread_looks_anew(
     backlog: Backlog, jobs: Jobs
 ) -> None:
     old = let_age(backlog, AGEING)
@@ -63,27 +71,28 @@ def test_what_has_grown_rather_old_is_given_while_it_is_renewed(
 
     assert backlog.now() is old
     assert backlog.now() is old, "one thread looks, and nobody waits for it"
+    assert not is_idle(backlog)
 
     jobs.db.execute("commit")
-    wait_for(lambda: is_renewed(backlog, old), "it is renewed")
+    wait_for(lambda: is_idle(backlog), "it has looked")
     assert backlog.now().depth == 1
 
 
-def test_a_database_that_is_away_when_it_is_renewed_breaks_nothing(
+def test_a_database_that_is_away_when_a_thread_looks_breaks_nothing(
     database: Database, backlog: Backlog, jobs: Jobs, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    jobs.add()
     old = let_age(backlog, AGEING)
     backlog._database = Database(NOBODY_THERE)
 
     assert backlog.now() is old
-    wait_for(lambda: not backlog._lock.locked(), "it has tried")
-    assert backlog.now() is old
-    wait_for(lambda: not backlog._lock.locked(), "it has tried again")
+    wait_for(lambda: is_idle(backlog), "it has tried")
+    assert backlog._snapshot is old
 
     backlog._database.close()
     backlog._database = database
-    let_age(backlog, 1.0)
-    assert backlog.now() is not old
+    assert backlog.now() is old
+    wait_for(lambda: backlog.now().depth == 1, "it has looked")
     assert capfd.readouterr().err == ""
 
 
@@ -96,15 +105,17 @@ def test_who_has_nothing_is_told_that_the_database_is_away() -> None:
     database.close()
 
 
-def test_without_a_thread_left_it_is_renewed_by_who_comes_too_late(
-    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+def test_without_a_thread_left_who_comes_too_late_looks(
+    backlog: Backlog, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_thread: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    jobs.add()
     old = let_age(backlog, AGEING)
     monkeypatch.setattr(Thread, "start", fail)
 
     assert backlog.now() is old
+    assert is_idle(backlog)
     let_age(backlog, 1.0)
-    assert backlog.now() is not old
+    assert backlog.now().depth == 1

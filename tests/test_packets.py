@@ -4,8 +4,10 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -71,6 +73,10 @@ def served() -> Iterator[Served]:
         yield served
 
 
+def read_all(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
 def answering(*body: bytes, status: str = "200 OK", length: bool = True) -> Application:
     headers = [("Content-Length", str(sum(map(len, body))))] if length else []
 
@@ -124,6 +130,33 @@ def test_an_empty_body_is_none(served: Served) -> None:
     assert sent.endswith(b"\r\nContent-Length: 0\r\n\r\n")
 
 
+@pytest.mark.parametrize("parts", [[], [b""]])
+def test_a_stream_without_a_part_has_its_head_and_its_end(
+    served: Served, parts: list[bytes]
+) -> None:
+    [sent] = served.serve(answering(*parts, length=False))
+
+    assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert sent.endswith(b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+
+
+def test_a_file_comes_after_its_head(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(b"0123456789" * 100_000)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "1000000")])
+        file: Iterable[bytes] = environ["wsgi.file_wrapper"]((tmp_path / "long").open("rb"))
+        return file
+
+    with ThreadPoolExecutor() as threads:
+        received = threads.submit(read_all, served.client)
+        [head] = served.serve(app)
+        served.sock.close()
+
+    assert head.endswith(b"\r\nContent-Length: 1000000\r\n\r\n")
+    assert received.result() == head + b"0123456789" * 100_000
+
+
 def test_who_speaks_http_1_0_is_told_of_the_end(served: Served) -> None:
     [sent] = served.serve(answering(b"good", length=False), version="1.0")
 
@@ -141,7 +174,20 @@ def test_an_app_that_breaks_before_its_answer_gives_an_error(served: Served) -> 
     assert b"my-secret-diary" not in sent
 
 
-def test_an_answer_that_breaks_off_is_followed_by_nothing(served: Served) -> None:
+def test_an_answer_of_which_nothing_was_sent_gives_an_error(served: Served) -> None:
+    def app(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b""
+        raise RuntimeError("my-secret-diary")
+
+    sent = b"".join(served.serve(app))
+
+    assert sent.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+
+
+def test_an_answer_that_breaks_off_is_followed_by_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     def app(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         start_response("200 OK", [])
         yield b"one"
@@ -151,9 +197,12 @@ def test_an_answer_that_breaks_off_is_followed_by_nothing(served: Served) -> Non
 
     assert sent.endswith(b"\r\n\r\n3\r\none\r\n")
     assert served.sock.fileno() < 0
+    assert [record.getMessage() for record in caplog.records] == ["Error handling request"]
 
 
-def test_a_client_that_is_gone_is_no_error(served: Served) -> None:
+def test_a_client_that_is_gone_is_no_error(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     def app(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         start_response("200 OK", [])
         yield b"one"
@@ -164,6 +213,7 @@ def test_a_client_that_is_gone_is_no_error(served: Served) -> None:
     served.serve(app)
 
     assert served.sock.fileno() < 0
+    assert caplog.records == []
 
 
 def test_after_so_many_requests_a_process_makes_room_for_another() -> None:

@@ -51,6 +51,13 @@ def test_it_gives_rows(words: Words) -> None:
     assert words() == [("grün'\"%", "grün", None)]
 
 
+def test_a_text_that_postgresql_can_not_hold_is_refused_and_not_cut(
+    connection: Db, make: Make
+) -> None:
+    with pytest.raises(psycopg.DataError):
+        make("words", TEXT).rows(connection, {"word": "a\0b", "other": ""})
+
+
 def test_it_is_prepared_once_a_connection(connection: Db, words: Words) -> None:
     words()
     words()

@@ -24,6 +24,7 @@ from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
     ThreadWorker,
 )
 
+from web import logs
 from web.deadlines import deadlines
 from web.loads import loads
 from web.packets import Response
@@ -101,33 +102,45 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return kept
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Answer a request, whose head has been read; whether the connection can go on."""
+        """Answer a request, whose head has been read; whether the connection can go on.
+
+        As gunicorn does, but with a Response of ours. No hooks are called: there are none.
+        """
         deadlines.clear(conn.sock)
-        began = datetime.now()
         resp, environ = wsgi.create(
             req, conn.sock, conn.client, conn.server, self.cfg, response_class=Response
         )
         environ["wsgi.multithread"] = True
         if self._is_last():
             resp.force_close()
-        body = self.wsgi(environ, resp.start_response)
         try:
-            for part in body:
-                resp.write(part)
-            resp.close()
+            self._answer(req, resp, environ)
         except OSError:
             raise
         except Exception:
-            if not resp.headers_sent:
+            if not resp.begun:
                 raise
             # The client has a part of the answer: another one would be taken for the rest of it.
             self.log.exception("Error handling request")
-            resp.force_close()
+            return False
+        finally:
+            logs.tell_submitted(environ)
+        return not resp.should_close()
+
+    def _answer(self, req: Any, resp: Response, environ: dict[str, Any]) -> None:
+        began = datetime.now()
+        body = self.wsgi(environ, resp.start_response)
+        try:
+            if isinstance(body, environ["wsgi.file_wrapper"]):
+                resp.write_file(body)
+            else:
+                for part in body:
+                    resp.write(part)
+            resp.close()
         finally:
             self.log.access(resp, req, environ, datetime.now() - began)
             if hasattr(body, "close"):
                 body.close()
-        return not resp.should_close()
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
         """Take back a connection from its thread; in the main thread."""

@@ -194,7 +194,7 @@ class Inserts:
         if len(part) == 1:
             [[part[0].id]] = self._execute(INSERT_JOB, part[0].row._asdict())
             return
-        # One text, since psycopg takes long to write the elements of an array.
+        # One text, of which PostgreSQL makes the rows: to write an array takes Python longer.
         rows = json.dumps([entry.row._asdict() for entry in part])
         ids: dict[NewJob, list[UUID]] = defaultdict(list)
         for job_id, *fields in self._execute(INSERT_JOBS, {"rows": rows}):

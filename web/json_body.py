@@ -92,9 +92,8 @@ def _read_pieces(length: int) -> bytes:
 
 
 def _read_piece() -> bytes:
-    """Read from gunicorn, which knows where the body ends: Flask's stream only counts again."""
     try:
-        return request.environ["wsgi.input"].read(PIECE_BYTES)  # type: ignore[no-any-return]
+        return request.stream.read(PIECE_BYTES)
     except BlockingIOError:
         # The socket's time limit, which gunicorn_config sets.
         raise RequestTimeout(TOO_SLOW) from None

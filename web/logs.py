@@ -100,8 +100,9 @@ def tell_submitted(environ: dict[str, Any]) -> None:
     """Log what a request has submitted, unless that was done before."""
     if submitted := environ.get(SUBMITTED):
         environ[SUBMITTED] = None
-        move, fields = submitted
-        info(move, **fields)
+        at, move, fields = submitted
+        if logger.isEnabledFor(logging.INFO):
+            _write(_line(at, "info", move, fields))
 
 
 def warning(move: str, **fields: Any) -> None:

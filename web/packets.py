@@ -3,6 +3,7 @@
 Each costs a system call, and wakes up the client.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from time import time
 
@@ -15,6 +16,11 @@ class Response(wsgi.Response):  # type: ignore[misc]
 
     headers_sent: bool
     _head = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has a part of it."""
+        return self.headers_sent and not self._head
 
     def send_headers(self) -> None:
         """Write the head, to be sent with what comes next."""
@@ -33,9 +39,16 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self._head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         self.headers_sent = True
 
-    def close(self) -> None:
-        super().close()
+    def write_file(self, respiter: Iterable[bytes]) -> None:
+        """Send a file, which the system reads for us: its head goes before it."""
+        self.send_headers()
         self._send(b"")
+        super().write_file(respiter)
+
+    def close(self) -> None:
+        """Send what there is yet to send."""
+        self.send_headers()
+        self._send(b"0\r\n\r\n" if self.chunked else b"")
 
     def _emit_body(self, data: bytes) -> None:
         self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)

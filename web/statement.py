@@ -76,7 +76,13 @@ def _new_reader() -> Transformer:
 
 
 def _written(value: object) -> bytes | None:
-    return None if value is None else str(value).encode()
+    if value is None:
+        return None
+    written = str(value).encode()
+    if b"\0" in written:
+        # libpq would send what comes before it.
+        raise psycopg.DataError("PostgreSQL text cannot contain the character NUL")
+    return written
 
 
 def _answer(connection: psycopg.Connection[Any]) -> PGresult:

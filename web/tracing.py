@@ -7,6 +7,7 @@ here; the answer repeats it. Who traces sends ``traceparent``, which is kept wit
 """
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -53,7 +54,7 @@ def log_submitted(move: str, **more: Any) -> None:
     """Log what the current request has submitted, when it has been answered: nobody waits for
     a line of the log. Where that is all, it needs no other line.
     """
-    request.environ[logs.SUBMITTED] = (move, more | fields())
+    request.environ[logs.SUBMITTED] = (datetime.now(UTC), move, more | fields())
 
 
 def log_now() -> None:
