@@ -137,6 +137,22 @@ def test_a_body_that_nobody_wants_and_that_never_comes_is_not_waited_for(
     assert monotonic() - started < 6
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [(b"GET /livez", b"200"), (b"POST /predict", b"415"), (b"GET /nowhere", b"404")],
+)
+def test_a_body_that_nobody_wants_and_that_makes_no_sense_brings_no_second_answer(
+    connections: Connections, head: bytes, status: bytes
+) -> None:
+    chunked = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+
+    connection = connections.open(head + chunked)
+    received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert received.startswith(b"HTTP/1.1 " + status)
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
 def test_who_comes_while_it_stops_is_refused_and_not_left_to_wait(owner_url: str) -> None:
     with WebServer(login_url(owner_url, "web_login")) as web:
         address = ("127.0.0.1", web.port)

@@ -173,10 +173,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return not self.alive or not self.cfg.keepalive or full
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        """Whether the connection can go on: a body that was not wanted is not waited for."""
-        if not keepalive:
-            return False
-        return bool(conn.parser.finish_body(deadline=monotonic() + DRAIN_SECONDS))
+        """Whether the connection can go on: a body that was not wanted is not waited for, and one
+        that makes no sense has no end. (The request has had its answer, and gets no second one.)
+        """
+        return keepalive and _read_to_end(conn)
 
     def _serve(self, conn: TConn) -> object:
         deadlines.set(conn.sock, HEAD_SECONDS)
@@ -219,8 +219,12 @@ def _took_all(conn: TConn) -> bool:
     """Whether a request was read to its end, and nothing came after it."""
     if not (conn.parser and conn.parser.mesg):
         return False
+    return _read_to_end(conn) and not readable(conn.sock, 0)
+
+
+def _read_to_end(conn: TConn) -> bool:
+    """Read what the app has not, if it comes soon; whether that was all."""
     try:
-        read = conn.parser.finish_body(deadline=monotonic() + DRAIN_SECONDS)
+        return bool(conn.parser.finish_body(deadline=monotonic() + DRAIN_SECONDS))
     except (OSError, ParseException):
         return False
-    return read and not readable(conn.sock, 0)
