@@ -59,7 +59,6 @@ class GunicornLogger(Logger):  # type: ignore[misc]
     """
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        tell_submitted(environ)
         # Of a head that gunicorn refuses there is neither a code nor a path.
         status = str(resp.status)[:3]
         if status == ACCEPTED and SUBMITTED in environ:
