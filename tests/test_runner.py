@@ -297,13 +297,15 @@ def test_at_a_second_signal_no_answer_of_the_database_is_waited_for(
     services: System, jobs: Jobs, owner_url: str
 ) -> None:
     runner = services.runner()
-    stuck = "select from pg_stat_activity where usename = %s and wait_event_type = 'Lock'"
-    login = jobs.db.execute(
-        "select usename from pg_stat_activity where application_name ~ '^jobrunner [^l]'"
-    ).fetchone()
+    # (A web of an earlier test may still be connected, and also be looking at that table.)
+    stuck = """
+        select from pg_stat_activity
+        where usename = 'runner_login' and %s = any(pg_blocking_pids(pid))
+    """
     with psycopg.connect(owner_url) as other:
         other.execute("lock table runner in access exclusive mode")
-        wait_for(lambda: jobs.db.execute(stuck, login).rowcount, "it waits for an answer")
+        lock = [other.info.backend_pid]
+        wait_for(lambda: jobs.db.execute(stuck, lock).rowcount, "it waits for an answer")
 
         # (Of two equal ones that come at once the system may pass on one.)
         runner.send(signal.SIGINT)
