@@ -8,6 +8,7 @@ from benchmarks import (
     batching,
     bulk,
     crowd,
+    disk,
     drain,
     growth,
     latency,
@@ -27,7 +28,7 @@ from benchmarks import (
 from benchmarks.bench import Bench
 from benchmarks.queues import Queue
 from benchmarks.queues.backlog import Backlog
-from benchmarks.queues.celery import Celery
+from benchmarks.queues.celery import Celery, CeleryOnDisk
 from benchmarks.queues.graphile import GraphileWorker
 from benchmarks.queues.history import History
 from benchmarks.queues.jobrunner import (
@@ -53,11 +54,11 @@ REQUESTS = {1: 750, 16: 3000, 64: 8000}
 # What PostgreSQL has where nobody sets it; the embedded one has more where there is memory.
 SMALL_CACHE = "128MB"
 QUEUES: tuple[type[Queue], ...] = (
-    Jobrunner, OneRunner, PgQueuer, GraphileWorker, Celery, Thin, Procrastinate,
+    Jobrunner, OneRunner, PgQueuer, GraphileWorker, Celery, CeleryOnDisk, Thin, Procrastinate,
 )  # fmt: skip
 # Whose jobs signal their start.
 PROMPT: tuple[type[Queue], ...] = (
-    Jobrunner, Celery, GraphileWorker, Thin, PgQueuer, Procrastinate,
+    Jobrunner, Celery, CeleryOnDisk, GraphileWorker, Thin, PgQueuer, Procrastinate,
 )  # fmt: skip
 
 
@@ -117,6 +118,8 @@ def steadies(bench: Bench) -> None:
             queues.rest()
             submit.measure(port, 4, 200)  # a warm-up
             _add_quantiles(bench, workload, ours, steady.measure(ours, port))
+        alone = disk.measure(steady.RATE, steady.SECONDS)
+        _add_cuts(bench, workload, "the disk alone", alone, "a page written and flushed as often")
 
 
 def _add_quantiles(bench: Bench, workload: str, queue: Queue, seconds: list[float]) -> None:

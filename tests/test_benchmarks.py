@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from benchmarks import batching, drain, latency, queues, report, signals, statements, views
+from benchmarks import batching, disk, drain, latency, queues, report, signals, statements, views
 from benchmarks.figures import Figures, ratio, shown
 from benchmarks.queues import history
 from benchmarks.queues.backlog import Backlog
@@ -73,6 +74,16 @@ def test_the_start_of_a_job_is_signalled_and_measured(ours: Jobrunner) -> None:
     assert len(seconds) == 5
     # A start may be seen before the commit is answered.
     assert all(abs(each) < 15 for each in seconds), seconds
+
+
+def test_what_the_disk_alone_takes_is_measured_as_often_as_asked_for() -> None:
+    began = monotonic()
+
+    seconds = disk.measure(100, 1)
+
+    assert monotonic() - began >= 0.99
+    assert len(seconds) == 100
+    assert min(seconds) > 0
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The life of a runner: its row, its beats, its lock."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -12,11 +13,13 @@ from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.links import Link, Listener
 from jobrunner.polling import readable
+from jobrunner.statement import Statement
 
 ME = "here-1-abcd"
 OTHER = "there-2-abcd"
 MODEL = ModelPulse("fresh", "1", 3, 2, 0.5, 0.25, 1.0, None)
 PULSE = Pulse(False, 5, 1, [MODEL])
+REST: LiteralString = "select pg_sleep(0.1)"
 
 
 @pytest.fixture
@@ -111,12 +114,19 @@ def test_the_connection_for_statements_hears_of_new_jobs(runner_url: str, jobs: 
     assert not link.listens
 
 
-def test_a_notification_that_comes_with_an_answer_is_heard(runner_url: str, jobs: Jobs) -> None:
+@pytest.mark.parametrize(
+    "rest",
+    [lambda to: to.execute(REST), lambda to: Statement("rest", REST).rows(to, {})],
+    ids=["of psycopg", "at libpq's level"],
+)
+def test_a_notification_that_comes_with_an_answer_is_heard(
+    runner_url: str, jobs: Jobs, rest: Callable[[BoundedConnection], object]
+) -> None:
     link = Link(runner_url, ME)
     connection = link.open()
 
     jobs.db.execute("select pg_notify('job_submitted', '')")
-    connection.execute("select pg_sleep(0.1)")
+    rest(connection)
 
     assert link.hear() == [("job_submitted", "")]
     link.lose()

@@ -1,9 +1,10 @@
-"""Celery with Redis: memory only, no result kept; as a module, the tasks of its workers."""
+"""Celery with Redis, no result kept; as a module, the tasks of its workers."""
 
 import os
 import shutil
 import subprocess
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.queues import Queue, python
@@ -34,6 +35,7 @@ class Celery(Queue):
     name = "Celery + Redis"
     settings = "solo pool, results ignored, Redis in memory only"
     jobs = 5_000
+    redis_options: tuple[str, ...] = ()
 
     @classmethod
     def missing(cls) -> str | None:
@@ -43,8 +45,10 @@ class Celery(Queue):
 
     def install(self) -> None:
         self._port = free_port()
+        self._folder = TemporaryDirectory()
+        usual = ["--port", str(self._port), "--save", "", "--bind", "127.0.0.1"]
         self._server = subprocess.Popen(
-            ["redis-server", "--port", str(self._port), "--save", "", "--bind", "127.0.0.1"],
+            ["redis-server", *usual, "--dir", self._folder.name, *self.redis_options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -82,6 +86,15 @@ class Celery(Queue):
     def close(self) -> None:
         self._server.terminate()
         self._server.wait()
+        self._folder.cleanup()
+
+
+class CeleryOnDisk(Celery):
+    """The same, with a Redis that answers when it is on disk: what a crash of it leaves."""
+
+    name = "Celery + Redis on disk"
+    settings = "the same, but Redis flushes each change (appendfsync always)"
+    redis_options = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 if REDIS_VARIABLE in os.environ:
