@@ -22,7 +22,7 @@ Submit = Callable[..., Future[Answer]]
 Db = psycopg.Connection[Any]
 
 WATCHED = """
-    select
+    select pid
     from pg_locks
     join pg_database on pg_database.oid = pg_locks.database
     where
@@ -251,7 +251,7 @@ def test_all_who_wait_share_one_connection_and_are_told_nothing_once_they_are_go
     many, before = jobs.add_many(40), set(db.execute(LISTENERS))
     with WebServer(url, WEB_CONCURRENCY="1") as web:
         answers = [threads.submit(web.send, "GET", f"/jobs/{each}?wait=20") for each in many]
-        wait_for(lambda: watched(db), "they wait")
+        wait_for(lambda: set(db.execute(WATCHED)) - before, "they wait, not those of before")
         for each in many:
             jobs.start(each)
             jobs.finish(each)
