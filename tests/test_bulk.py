@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -260,13 +261,22 @@ def test_an_output_can_be_submitted_again(
 
 def test_that_no_runner_serves_the_model_is_said_once(
     submit: Callable[..., Result],
-    crew: Crew,
+    owner_url: str,
+    jobs: Jobs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(submission, "UNSERVED_SECONDS", -1)
-    monkeypatch.setattr(collector, "MOST_READ", 1)
+    crew, pauses = Crew(owner_url), list[float]()
 
-    result = submit(texts(20), "--wait")
+    def pause(seconds: float) -> None:
+        # It has looked twice by then, with nothing done.
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            stack.enter_context(crew)
+
+    monkeypatch.setattr(submission, "sleep", pause)
+    with ExitStack() as stack:
+        result = submit(texts(20), "--wait")
 
     assert result.exit_code == 0
     assert result.stderr.count("No runner serves sentiment: start one with `jobrunner start`") == 1
