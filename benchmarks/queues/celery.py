@@ -90,7 +90,7 @@ class Celery(Queue):
 
 
 class CeleryOnDisk(Celery):
-    """The same, with a Redis that answers when it is on disk: what a crash of it leaves."""
+    """The same, with a Redis that has what it answered for after a crash, as PostgreSQL has."""
 
     name = "Celery + Redis on disk"
     settings = "the same, but Redis flushes each change (appendfsync always)"
