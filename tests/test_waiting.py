@@ -51,8 +51,12 @@ def get(gunicorn: WebServer, threads: ThreadPoolExecutor) -> Submit:
     return get
 
 
+def watchers(db: Db) -> set[Any]:
+    return set(db.execute(WATCHED))
+
+
 def watched(db: Db) -> bool:
-    return db.execute(WATCHED).rowcount > 0
+    return bool(watchers(db))
 
 
 @pytest.fixture(autouse=True)
@@ -251,7 +255,7 @@ def test_all_who_wait_share_one_connection_and_are_told_nothing_once_they_are_go
     many, before = jobs.add_many(40), set(db.execute(LISTENERS))
     with WebServer(url, WEB_CONCURRENCY="1") as web:
         answers = [threads.submit(web.send, "GET", f"/jobs/{each}?wait=20") for each in many]
-        wait_for(lambda: set(db.execute(WATCHED)) - before, "they wait, not those of before")
+        wait_for(lambda: watchers(db) - before, "they wait, not those of before")
         for each in many:
             jobs.start(each)
             jobs.finish(each)
@@ -288,12 +292,12 @@ def test_over_the_cap_a_wait_is_answered_at_once_and_a_stream_refused(
 def test_to_stop_the_web_ends_all_waits_and_streams_at_once(
     owner_url: str, jobs: Jobs, db: Db, threads: ThreadPoolExecutor
 ) -> None:
-    job_id = jobs.add()
+    job_id, before = jobs.add(), watchers(db)
     with WebServer(login_url(owner_url, "web_login"), WEB_CONCURRENCY="1") as web:
+        waiting = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=30")
+        wait_for(lambda: watchers(db) - before, "it waits, not one of before")
         stream = Stream(web, f"/jobs/{job_id}/events")
         assert stream.event()
-        waiting = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=30")
-        wait_for(lambda: watched(db), "they wait")
         began = monotonic()
         web.process.terminate()
 
@@ -323,6 +327,8 @@ def test_waits_outlive_a_restart_of_the_database(
     with WebServer(url, WEB_CONCURRENCY="1") as web:
         job_id = web.predict().json["job_id"]
         answer = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=20")
+        with psycopg.connect(own_server.url, autocommit=True) as connection:
+            wait_for(lambda: watched(connection), "it waits, no more on its way")
         stream = Stream(web, f"/jobs/{job_id}/events")
         assert stream.event()["status"] == "pending"
         own_server.stop()
