@@ -119,9 +119,6 @@ class Claimer:
         leases: Leases,
     ) -> None:
         self.look_at = 0.0
-        # What the database's clock, in seconds since the epoch, is ahead of our monotonic one.
-        # None until it has told us.
-        self.clock_lead: float | None = None
         self.queue_is_empty = False
         self._workers = workers
         self._model = model
@@ -129,6 +126,9 @@ class Claimer:
         self._poll_seconds = poll_seconds
         self._sleep = sleep
         self._leases = leases
+        # What the database's clock, in seconds since the epoch, is ahead of our monotonic one.
+        # None until it has told us.
+        self._clock_lead: float | None = None
         self._runner = ""
         self._stopped = False
         self._place = queue.FRONT
@@ -166,6 +166,12 @@ class Claimer:
     def stop(self) -> None:
         """Claim nothing any more."""
         self._stopped, self._readied = True, None
+
+    def note_clock_lead(self, least: float, most: float) -> None:
+        """Learn what the database's clock is ahead of ours: so much when it was asked and when
+        its answer was there. An answer that took long does not tell better than one before."""
+        known = most if self._clock_lead is None else self._clock_lead
+        self._clock_lead = min(max(known, least), most)
 
     def look_soon(self) -> None:
         """Look in the next turn: a job was submitted or freed, or workers may be done."""
@@ -287,7 +293,7 @@ class Claimer:
 
     def _hold_until(self, jobs: list[Job]) -> float:
         """Until when the oldest of these may wait for others to go with it."""
-        card, lead = self._workers.card, self.clock_lead
+        card, lead = self._workers.card, self._clock_lead
         if not card or not card["max_wait_ms"] or lead is None or not jobs:
             return 0.0
         seconds = max(0.0, card["max_wait_ms"] / 1000 - FILL_UP_SECONDS)
@@ -295,8 +301,8 @@ class Claimer:
         return min(min(job.run_at for job in jobs) - lead, monotonic()) + seconds
 
     def _count_waits(self, jobs: list[Job]) -> None:
-        if self.clock_lead is not None:
-            now = self.clock_lead + monotonic()
+        if self._clock_lead is not None:
+            now = self._clock_lead + monotonic()
             self._activity.add_waits(self._model, [max(0.0, now - job.run_at) for job in jobs])
 
     def _plan_next_look(self, connection: queue.Connection) -> None:

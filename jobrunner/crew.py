@@ -191,10 +191,10 @@ class Crew:
             served.claimer.stop()
             served.workers.hold_no_more()
 
-    def set_clock_lead(self, seconds: float) -> None:
-        """Say what the database's clock is ahead of our monotonic one."""
+    def note_clock_lead(self, least: float, most: float) -> None:
+        """Say within what bounds the database's clock is ahead of our monotonic one."""
         for served in self.served:
-            served.claimer.clock_lead = seconds
+            served.claimer.note_clock_lead(least, most)
 
     # Pace
 

@@ -354,11 +354,12 @@ class Runner:
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
         self._check_listener()
         self._register_models(connection)
+        asked = monotonic()
         answer = heartbeat.beat(connection, self.id, self._pulse())
         if answer is None:
             self._start_anew(connection)
             return
-        self._crew.set_clock_lead(answer.clock - monotonic())
+        self._crew.note_clock_lead(answer.clock - monotonic(), answer.clock - asked)
         self._depth.tell_time(answer.clock)
         self._owes_activity = True
         if answer.stop:
