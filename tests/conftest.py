@@ -142,6 +142,16 @@ def services(own_server: embedded.Server, tmp_path: Path) -> Iterator[System]:
 
 
 @pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody gives up while who holds a lock stands still for seconds."""
+    monkeypatch.setattr("web.inserts.TURN_SECONDS", 60)
+    monkeypatch.setattr("web.quotas.TURN_SECONDS", 60)
+    monkeypatch.setattr("web.budget.REQUEST_SECONDS", 60)
+    monkeypatch.setattr("web.database.ANSWER_SECONDS", 60)
+    monkeypatch.setattr("web.database.STATEMENT_TIMEOUT", "set statement_timeout = '60s'")
+
+
+@pytest.fixture
 def app(web_url: str) -> Iterator[Flask]:
     app = create_app(web_settings(web_url))
     yield app

@@ -320,7 +320,7 @@ def test_a_count_that_takes_long_keeps_no_other_client_waiting(
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_many_at_once_let_in_no_more_than_may_wait(
-    size: int, app: Flask, db: psycopg.Connection[Any], jobs: Jobs
+    size: int, app: Flask, db: psycopg.Connection[Any], jobs: Jobs, patience: None
 ) -> None:
     key, items = key_of(db, "shop", max_pending=9), {"items": [{"text": "good"}] * size}
 

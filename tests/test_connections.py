@@ -4,12 +4,14 @@ import errno
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from statistics import median
 from time import monotonic
 from typing import cast
 
@@ -119,7 +121,9 @@ def test_a_closed_connection_is_closed_at_once(connections: Connections) -> None
 
 def test_a_refused_upload_has_its_answer_before_the_end(connections: Connections) -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    connection = connections.open(head + b"Content-Length: 2000000\r\n\r\n" + b"x" * 300_000)
+    connection = connections.open()
+    with suppress(ConnectionError):  # where we are so slow that the answer is there before
+        connection.sendall(head + b"Content-Length: 2000000\r\n\r\n" + b"x" * 300_000)
 
     assert read(connection).status == 413
 
@@ -156,14 +160,20 @@ def test_a_body_that_nobody_wants_and_that_makes_no_sense_brings_no_second_answe
 def test_who_comes_while_it_stops_is_refused_and_not_left_to_wait(owner_url: str) -> None:
     with WebServer(login_url(owner_url, "web_login")) as web:
         address = ("127.0.0.1", web.port)
+        before = served(web)
         with socket.create_connection(address) as busy:
             busy.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
                          b"Content-Type: application/json\r\n\r\n")  # fmt: skip
-            wait_for(lambda: any(accepted(pid, web.port) for pid in web.workers()), "it is served")
+            wait_for(lambda: served(web) - before, "it is served")
             web.process.terminate()
 
             wait_for(lambda: refused(address), "who comes is refused", 10)
             assert web.process.poll() is None  # for the one that is being served
+
+
+def served(web: WebServer) -> set[str]:
+    """The connections that its processes have open."""
+    return {each for pid in web.workers() for each in accepted(pid, web.port)}
 
 
 def refused(address: tuple[str, int]) -> bool:
@@ -225,19 +235,34 @@ def received(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_connections_are_spread_evenly_over_the_processes(
-    connections: Connections, gunicorn: WebServer
-) -> None:
-    before = [accepted(pid, gunicorn.port) for pid in gunicorn.workers()]
+def test_the_process_with_the_fewest_connections_takes_the_next_ones(owner_url: str) -> None:
+    url, keep = login_url(owner_url, "web_login"), "--keep-alive 600"
+    with ExitStack() as stack, WebServer(url, GUNICORN_CMD_ARGS=keep) as web:
+        connections = Connections(web.port, stack)
 
-    for _ in range(16):
-        connection = connections.open(get("/livez"))
-        assert read(connection).status == 200
+        def open_one() -> None:
+            assert read(connections.open(get("/livez"))).status == 200
 
-    after = [accepted(pid, gunicorn.port) for pid in gunicorn.workers()]
-    more = [len(now - then) for now, then in zip(after, before, strict=True)]
-    assert sum(more) == 16
-    assert max(more) <= 10
+        def held() -> list[int]:
+            return [len(accepted(pid, web.port)) for pid in web.workers()]
+
+        def taken_by_the_second() -> int:
+            """How many of the next 16 it takes when it has 16 fewer than the first."""
+            slow = int(web.workers()[1])
+            os.kill(slow, signal.SIGSTOP)
+            while held()[0] < held()[1] + 16:
+                open_one()
+            os.kill(slow, signal.SIGCONT)
+            before = held()[1]
+            for _ in range(16):
+                open_one()
+            return held()[1] - before
+
+        while min(held(), default=0) < 2 or len(held()) < 2:  # one each, beside the listener
+            open_one()
+
+        # A process that stands still for a moment lets the other one have some.
+        assert median(taken_by_the_second() for _ in range(5)) >= 13
 
 
 def accepted(pid: str, port: int) -> set[str]:

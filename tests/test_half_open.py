@@ -131,11 +131,12 @@ def test_a_half_open_connection_for_statements_is_replaced_and_the_job_in_hand_c
 
 
 def test_a_half_open_listener_is_replaced_and_hears_again(
-    services: System, admin: psycopg.Connection[Any]
+    services: System, admin: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    runners = two_at_work(services, admin)
+    runners = two_at_work(services, admin, tmp_path / "go")
 
     assert len(drop_packets(admin, LISTENER, [runner.pid for runner in runners])) == 2
+    (tmp_path / "go").touch()
 
     wait_for(lambda: all_say(runners, "listener_lost"), "both have noticed", NOTICED_SECONDS)
     wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
@@ -145,13 +146,14 @@ def test_a_half_open_listener_is_replaced_and_hears_again(
 
 
 def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seconds(
-    services: System, admin: psycopg.Connection[Any]
+    services: System, admin: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     """What is sent and not acknowledged is repeated, and keepalives wait meanwhile."""
-    runners = two_at_work(services, admin)
+    runners = two_at_work(services, admin, tmp_path / "go")
 
     half_open = drop_packets(admin, LISTENER, [runner.pid for runner in runners])
     admin.execute("notify job_submitted")
+    (tmp_path / "go").touch()
 
     alive = "select from pg_stat_activity where pid = any(%s)"
     wait_for(lambda: not admin.execute(alive, [half_open]).rowcount, "they are given up", 14)
@@ -162,12 +164,13 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
         assert runner.lines("runner_lost") == runner.lines("found_dead") == []
 
 
-def two_at_work(services: System, admin: psycopg.Connection[Any]) -> list[Process]:
-    """Two runners, each with its lock and a job."""
-    runners = [services.runner("--workers", "1", MOCK_DELAY_SECONDS=3, **QUIET) for _ in "ab"]
+def two_at_work(services: System, admin: psycopg.Connection[Any], go: Path) -> list[Process]:
+    """Two runners, each with its lock and a job that ends once the file is there."""
+    told: dict[str, Any] = {"TOLD_TIMEOUT_SECONDS": 60} | QUIET
+    runners = [services.runner("--workers", "1", *TOLD, **told) for _ in "ab"]
     wait_for(lambda: has_locks(admin), "both hold their locks")
     for _ in runners:
-        Jobs(admin).add("good")
+        Jobs(admin).add(f"await {go}")
     wait_for(lambda: Jobs(admin).count("processing") == 2, "both are at work")
     return runners
 
@@ -178,6 +181,8 @@ def test_half_open_connections_of_the_web_are_a_503_in_seconds_and_then_forgotte
     web = services.web(own_server.url, WEB_CONCURRENCY=2)
     master = services.processes[-1].pid
     wait_for(lambda: len(children(master)) == 2, "both processes are there")
+    pools = "select from pg_stat_activity where application_name ~ %s"
+    wait_for(lambda: admin.execute(pools, [WEB]).rowcount == 16, "so are all connections")
     with Load(web, clients=12) as load:
         wait_for(lambda: len(load.accepted) > 50, "jobs are accepted")
         assert len(drop_packets(admin, WEB, children(master))) >= 8

@@ -351,7 +351,7 @@ def test_who_waits_in_vain_is_told_how_the_job_stands_though_nothing_is_heard(
     with WebServer(login_url(owner_url, "web_login"), JOBRUNNER_LISTEN_URL=nowhere) as web:
         stream = Stream(web, f"/jobs/{job_id}/events")
         assert stream.event()
-        waiting = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=1.5")
+        waiting = threads.submit(web.send, "GET", f"/jobs/{job_id}?wait=4")
         jobs.start(job_id)
         jobs.finish(job_id)
 
@@ -391,7 +391,10 @@ def test_of_who_has_just_come_the_job_is_read_and_no_other(
     alone, both = {second["job_id"]}, {first["job_id"], second["job_id"]}
     try:
         with changes.watch(first):
-            wait_for(lambda: len(read) > 1, "from now on it counts on being told")
+            wait_for(
+                lambda: changes._read_all_at > monotonic() + 1,
+                "it counts on being told from now on",
+            )
             with changes.watch(second) as watch:
                 assert watch.next(monotonic() + 45)
                 wait_for(lambda: alone in read, "the second job was read by itself")

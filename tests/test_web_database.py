@@ -113,8 +113,13 @@ def test_a_restart_that_nobody_saw_costs_no_request(
 
 
 def test_a_frozen_database_is_a_503_in_seconds_and_serves_when_it_thaws(
-    own_server: embedded.Server, call: Callable[[str, str], TestResponse]
+    own_server: embedded.Server, own_app: Flask, call: Callable[[str, str], TestResponse]
 ) -> None:
+    web: Database = own_app.extensions["database"]
+    web.warm_up()
+    # Of a connection that is only being made the process would be missed.
+    size = "pool_available"
+    wait_for(lambda: web._pool.get_stats()[size] == POOL_CONNECTIONS, "all connections are there")
     assert statuses(call) == SERVED
     frozen = processes_of(own_server)
 
