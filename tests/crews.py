@@ -6,8 +6,9 @@ from typing import Self
 
 import psycopg
 
-from helpers import ERROR, POSITIVE
+from helpers import ERROR, POSITIVE, Jobs
 
+MODELS = ["sentiment", "areas", "mine"]
 WORK = [
     """
     insert into cancel_request (job_id)
@@ -47,6 +48,10 @@ class Crew:
         self._thread = Thread(target=self._work)
 
     def __enter__(self) -> Self:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            # Who waits for long is not to say that nobody serves the model.
+            Jobs(connection).add_runner("crew", lease="1 h")
+            connection.execute("update runner set models = %s where id = 'crew'", [MODELS])
         self._thread.start()
         return self
 

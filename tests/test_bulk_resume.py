@@ -19,7 +19,7 @@ from jobrunner.bulk import collector, feed
 from jobrunner.bulk.batch import Batch
 from jobrunner.cli import main
 from jobrunner.errors import DatabaseRefused, DatabaseUnavailable
-from processes import Process, System, environment, system
+from processes import TOLD, Process, System, environment, system
 
 SUBMITTED_TWICE = """
     select batch_position
@@ -27,6 +27,13 @@ SUBMITTED_TWICE = """
     group by batch_position
     having count(*) > 1
 """
+
+# Asked of each row that is inserted; a shared lock is waited for while somebody has it alone.
+HOLD = """
+    alter table job add constraint held_half_way
+        check (batch_position < 30000 or pg_advisory_xact_lock_shared(7)::text = '') not valid
+"""
+LET_GO = "select pg_advisory_unlock_all()"
 
 # By a process of its own: what a child takes is counted from what its parent had.
 MEASURE = """
@@ -65,9 +72,9 @@ def crew(owner_url: str, jobs: Jobs) -> Iterator[Crew]:
 
 @pytest.fixture
 def fast(runner_url: str, tmp_path: Path) -> Iterator[System]:
-    """A runner that takes no time for a job."""
+    """A runner that takes no time for a job, unless its text says so."""
     with system(runner_url, tmp_path) as started:
-        started.runner(MOCK_DELAY_SECONDS=0)
+        started.runner(*TOLD, TOLD_TIMEOUT_SECONDS=600)
         yield started
 
 
@@ -75,6 +82,14 @@ def write(count: int, name: str = "in.ndjson", length: int = 20) -> str:
     rows = ({"id": n, "text": f"text {n} ".ljust(length, "x")} for n in range(count))
     Path(name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return name
+
+
+def write_held(count: int, go: Path) -> str:
+    """Rows of which the last one is not done before that file is there."""
+    source = write(count - 1)
+    with Path(source).open("a") as rows:
+        rows.write(json.dumps({"id": count - 1, "text": f"await {go}"}) + "\n")
+    return source
 
 
 def written(name: str = "out.ndjson") -> list[Any]:
@@ -114,22 +129,35 @@ def assert_complete(jobs: Jobs, count: int) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_again_and_again_it_goes_on_and_ends_with_every_row_once(
-    signum: int, web_url: str, jobs: Jobs, fast: System
+    signum: int, web_url: str, jobs: Jobs, fast: System, tmp_path: Path
 ) -> None:
-    source, count = write(20_000), 20_000
+    go, count = tmp_path / "go", 20_000
+    source = write_held(count, go)
 
     for part in (1, 4, 8):
         process = start(web_url, source, "--output", "out.ndjson")
         wait_for(lambda n=part: size() > n * 150_000, "so much is written", 60)
         process.send(signum)
         process.wait()
+    go.touch()
     last = execute(web_url, source, "--output", "out.ndjson")
 
     assert (last.returncode, last.stderr) == (0, "")
     assert_complete(jobs, count)
 
 
+@pytest.fixture
+def held_half_way(db: psycopg.Connection[Any]) -> Iterator[None]:
+    """Nobody inserts the rows from 30,000 on before the test lets go."""
+    db.execute("select pg_advisory_lock(7)")
+    db.execute(HOLD)
+    yield
+    db.execute(LET_GO)
+    db.execute("alter table job drop constraint held_half_way")
+
+
 @pytest.mark.process
+@pytest.mark.usefixtures("held_half_way")
 def test_killed_while_it_submits_it_submits_the_rest(web_url: str, jobs: Jobs) -> None:
     source = write(60_000)
 
@@ -138,6 +166,7 @@ def test_killed_while_it_submits_it_submits_the_rest(web_url: str, jobs: Jobs) -
     process.send(signal.SIGKILL)
     process.wait()
     before = jobs.count()
+    jobs.db.execute(LET_GO)
     last = execute(web_url, source, "--json")
 
     assert before < 60_000
@@ -149,6 +178,8 @@ def test_killed_while_it_submits_it_submits_the_rest(web_url: str, jobs: Jobs) -
 
 @pytest.mark.process
 def test_ctrl_c_says_how_to_go_on(web_url: str, jobs: Jobs) -> None:
+    # Otherwise it is told to start a runner, if it waits for long.
+    jobs.add_runner("here-1-abcd")
     process = start(web_url, write(10), "--output", "out.ndjson")
     wait_for(lambda: jobs.count() == 10, "all are submitted")
     process.send(signal.SIGINT)
@@ -169,14 +200,15 @@ def test_ctrl_c_says_that_a_pipe_can_not_be_continued(web_url: str, jobs: Jobs) 
 
 @pytest.mark.process
 def test_a_restart_of_the_database_in_the_middle_is_survived(
-    own_server: embedded.Server, services: System
+    own_server: embedded.Server, services: System, tmp_path: Path
 ) -> None:
-    services.runner(MOCK_DELAY_SECONDS=0)
-    url = login_url(own_server.url, "web_login")
+    services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=600)
+    url, go = login_url(own_server.url, "web_login"), tmp_path / "go"
 
-    process = start(url, write(20_000), "--output", "out.ndjson")
+    process = start(url, write_held(20_000, go), "--output", "out.ndjson")
     wait_for(lambda: size() > 300_000, "some are written", 60)
     own_server.stop()
+    go.touch()
     own_server.start()
 
     assert process.wait(60) == 0

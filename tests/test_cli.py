@@ -866,16 +866,18 @@ def test_with_nohup_a_closed_terminal_is_nothing(jobs: Jobs, processes: System) 
 
 @pytest.mark.process
 def test_stop_by_the_beginning_of_the_id_lets_the_job_in_hand_finish(
-    jobs: Jobs, processes: System, jobrunner: Command
+    jobs: Jobs, processes: System, runner_url: str, tmp_path: Path
 ) -> None:
-    runner = processes.runner("--workers", "1", MOCK_DELAY_SECONDS=4)
-    job_id = jobs.add()
-    jobs.wait(job_id, "processing")
-    runner_id = jobs.get(job_id)["claimed_by"]
+    runner = processes.runner("--workers", "1", *TOLD, TOLD_TIMEOUT_SECONDS=600)
+    job_id = jobs.add(f"await {tmp_path / 'go'}")
+    runner_id = jobs.wait(job_id, "processing")["claimed_by"]
 
-    result = jobrunner("stop", runner_id[:-2])
+    command = ["-m", "jobrunner", "stop", runner_id[:-2]]
+    stop = Process(command, environment(runner_url), tmp_path / "stop.log")
+    wait_for(lambda: runner.lines("stopping"), "it is stopping")
+    (tmp_path / "go").touch()
 
-    assert (result.exit_code, result.stdout) == (0, f"runner {runner_id} has stopped\n")
+    assert (stop.wait(), stop.log) == (0, f"runner {runner_id} has stopped\n")
     assert jobs.status(job_id) == "completed"
     assert runner.wait() == 0
 
@@ -1058,10 +1060,14 @@ def test_runners_and_jobs_are_completed(jobs: Jobs, runner_url: str) -> None:
     jobs.add_runner("there-2-ffff")
     pending, failed = jobs.add(), jobs.add(status="failed")
 
-    assert complete(runner_url, "stop", "here") == ["here-1-abcd"]
-    assert set(complete(runner_url, "show", "0")) == {pending, failed}
-    assert complete(runner_url, "cancel", "0") == [pending]
-    assert complete(runner_url, "retry", "0") == [failed]
+    def offered(*words: str) -> list[str]:
+        """The first offer: where the database takes longer than a second there is none."""
+        return wait_for(lambda: complete(runner_url, *words), "something is offered")
+
+    assert offered("stop", "here") == ["here-1-abcd"]
+    assert set(offered("show", "0")) == {pending, failed}
+    assert offered("cancel", "0") == [pending]
+    assert offered("retry", "0") == [failed]
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "", "gibberish"])

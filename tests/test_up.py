@@ -25,7 +25,7 @@ from jobrunner.child import Child
 from jobrunner.embedded import free_port
 from jobrunner.errors import JobrunnerError, PortTaken
 from jobrunner.up import require_port
-from processes import Web
+from processes import HERE, TOLD, Web
 
 pytestmark = [
     pytest.mark.process,
@@ -44,6 +44,7 @@ class Sentiment:
     def predict(self, item):
         return {"sentiment": "mine", "confidence": 1}
 """
+TOLD_SETTINGS = {"PYTHONPATH": HERE, "TOLD_TIMEOUT_SECONDS": 600}
 COMMAND = [sys.executable, "-m", "jobrunner", "up"]
 
 
@@ -342,13 +343,16 @@ def test_a_child_that_does_not_stay_up_is_given_up(monkeypatch: pytest.MonkeyPat
 
 
 def test_sigterm_lets_the_job_in_hand_finish_stops_all_in_order_and_keeps_the_data(
-    start: Callable[..., Up],
+    start: Callable[..., Up], tmp_path: Path
 ) -> None:
-    first = start(MOCK_DELAY_SECONDS=4)
-    job_id = first.submit()
-    first.wait_for_job(job_id, "processing")
+    go = tmp_path / "go"
+    first = start(tmp_path / "home", *TOLD, **TOLD_SETTINGS)
+    job_id = first.submit(f"await {go}")
+    wait_for(Path(f"{go}.begun").exists, "the job is in hand")
 
     first.send(signal.SIGTERM)
+    wait_for(lambda: "info stopping runner" in first.output, "the runner is stopping")
+    go.touch()
 
     assert first.wait() == 0
     assert not alive(first.pids)
@@ -424,18 +428,21 @@ def test_ctrl_c_in_a_terminal_stops_all_and_shows_no_traceback(tmp_path: Path) -
 
 def test_a_terminal_that_is_closed_stops_all(tmp_path: Path, jobs: Jobs, owner_url: str) -> None:
     home = tmp_path / "home"
-    changes = {"DATABASE_URL": owner_url, "MOCK_DELAY_SECONDS": 4}
+    changes, port, go = TOLD_SETTINGS | {"DATABASE_URL": owner_url}, free_port(), tmp_path / "go"
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(COMMAND[0], COMMAND, up_environment(home, free_port(), **changes))
+        os.execve(COMMAND[0], [*COMMAND, *TOLD], up_environment(home, port, **changes))
     said = b""
     while b"jobrunner psql" not in said:
         said += os.read(terminal, 65536)
     pids = family(pid)
-    job_id = jobs.add()
+    job_id = jobs.add(f"await {go}")
     jobs.wait(job_id, "processing")
 
     os.close(terminal)
+    web = Web(f"http://127.0.0.1:{port}")
+    wait_for(lambda: web.get("/livez")[0] == 0, "the web is stopped, and the runner is next")
+    go.touch()
 
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
