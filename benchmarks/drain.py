@@ -36,7 +36,7 @@ def measure_filled(
 def rate(samples: list[Sample], count: int) -> float:
     """The jobs a second of the last nine tenths."""
     counted = [(at, left) for at, left in samples if 0 < left <= COUNTED_SHARE * count]
-    if len(counted) < 2:
+    if len({left for _, left in counted}) < 2:
         raise SystemExit(f"{count} jobs are too few to measure: they were done at once")
     (first_at, first_left), (last_at, last_left) = counted[0], counted[-1]
     return (first_left - last_left) / (last_at - first_at)
@@ -45,12 +45,15 @@ def rate(samples: list[Sample], count: int) -> float:
 def wait_until_empty(queue: Queue, count: int, pause: float = LOOK_SECONDS) -> list[Sample]:
     """Wait until nothing is left; what was left at which times, a pause apart.
 
+    Each look is two samples, from before and after: it was so at some time between.
+
     :raises TimeoutError: when it takes too long.
     """
     began, samples = monotonic(), [(monotonic(), count)]
     while samples[-1][1] > 0:
         sleep(pause)
-        samples.append((monotonic(), queue.left()))
+        asked, left = monotonic(), queue.left()
+        samples += [(asked, left), (monotonic(), left)]
         patience = FIRST_SECONDS if samples[-1][1] == count else LAST_SECONDS
         if monotonic() > began + patience:
             raise TimeoutError(f"{queue.name}: {samples[-1][1]} of {count} jobs are left")

@@ -18,7 +18,7 @@ class Counting:
     """Does as a text says, and answers with the size of its batch."""
 
     max_batch_size = 8
-    timeout_seconds = 3
+    timeout_seconds = 60
 
     def setup(self) -> None:
         pass
@@ -44,9 +44,15 @@ class Counting:
 
 
 class Patient(Counting):
-    """Waits for others to come."""
+    """Waits for others to come, and so long that they do."""
 
-    max_wait_ms = 2000
+    max_wait_ms = 5000
+
+
+class Hasty(Counting):
+    """Has little time."""
+
+    timeout_seconds = 3
 
 
 class Large(Counting):

@@ -53,7 +53,7 @@ def leave_sign_when_waiting(file: str) -> None:
 class Told:
     """Does what the text says, and answers well otherwise."""
 
-    timeout_seconds = float(os.environ.get("TOLD_TIMEOUT_SECONDS", "3"))
+    timeout_seconds = float(os.environ.get("TOLD_TIMEOUT_SECONDS", "60"))
 
     def setup(self) -> None:
         pass

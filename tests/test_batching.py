@@ -68,6 +68,7 @@ def test_the_next_batch_is_filled_up_shortly_before_the_one_under_way_is_done(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "SLOW_BATCH_SECONDS", 60)
+    monkeypatch.setattr("jobrunner.workers.SLOW_SECONDS", 60.0)
     workers = begin()
     # So long that it is not over meanwhile.
     workers._pace.job_seconds = 2.0
@@ -144,11 +145,14 @@ def test_results_without_end_or_order_are_none(begin: Begin, model: str, said: s
     assert workers.lost == 0
 
 
-@pytest.mark.parametrize(("deed", "failure"), [("exit 3", "worker_lost"), ("sleep 600", "timeout")])
+@pytest.mark.parametrize(
+    ("model", "deed", "failure"),
+    [("Counting", "exit 3", "worker_lost"), ("Hasty", "sleep 600", "timeout")],
+)
 def test_a_batch_that_ends_its_worker_costs_only_the_job_that_did_it(
-    begin: Begin, deed: str, failure: str
+    begin: Begin, model: str, deed: str, failure: str
 ) -> None:
-    workers = begin()
+    workers = begin(model)
 
     outcomes = run(workers, *["one"] * 3, deed, *["two"] * 3)
 
@@ -430,7 +434,7 @@ def test_a_model_that_is_not_well_is_replaced(
     [before] = results(run(workers, "one"))
     signs.touch()
 
-    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 15)
+    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 45)
     signs.unlink()
 
     [after] = results(run(workers, "two"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -22,6 +23,13 @@ JOBS = 300
 MANY = 6_000
 SERVER = {"postgresql": "18.0", "shared_buffers": "1GB"}
 
+# Jobs, a parameter, that are seen to become fewer, even by who stands still for two seconds.
+SLOW = """
+    insert into job (model, input)
+    select 'sentiment', '{"text": "good", "seconds": 0.0004}'
+    from generate_series(1, %s)
+"""
+
 # Ids of another time than their job's, and jobs that are older than the one before.
 WRONG = """
     select
@@ -41,24 +49,33 @@ WRONG = """
 
 @pytest.fixture
 def ours(owner_url: str, jobs: Jobs) -> Iterator[Jobrunner]:
-    queue = Jobrunner(owner_url)
-    yield queue
+    with closing(Jobrunner(owner_url)) as queue:
+        yield queue
     queue.forget()
-    queue.close()
+
+
+@pytest.fixture
+def batches(owner_url: str, jobs: Jobs) -> Iterator[Batching]:
+    with closing(Batching(owner_url)) as queue:
+        yield queue
+    queue.forget()
 
 
 @pytest.fixture
 def checked(owner_url: str, jobs: Jobs) -> Iterator[Checked]:
     jobs.db.execute("create database checked")
-    queue = Checked(make_conninfo(owner_url, dbname="checked"))
-    queue.install()
-    yield queue
-    queue.close()
+    with closing(Checked(make_conninfo(owner_url, dbname="checked"))) as queue:
+        queue.install()
+        yield queue
     jobs.db.execute("drop database checked")
 
 
 @pytest.mark.process
-def test_a_full_queue_is_drained_and_its_rate_measured(ours: Jobrunner, jobs: Jobs) -> None:
+def test_a_full_queue_is_drained_and_its_rate_measured(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "fill_statement", SLOW)
+
     rate = drain.measure(ours, 1, MANY)
 
     assert rate > 0
@@ -96,27 +113,21 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.process
 def test_a_model_that_takes_batches_is_measured(
-    owner_url: str, jobs: Jobs, few: None, monkeypatch: pytest.MonkeyPatch
+    batches: Batching, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = Batching(owner_url)
-    monkeypatch.setattr(queue, "jobs", 400)
+    # As the slow ones: they take two and a half seconds at least.
+    monkeypatch.setattr(batches, "jobs", 1_600)
 
     for measure in (batching.drained, batching.in_flight):
-        shares = [value for name, *_, value, _ in measure(queue) if name.endswith("of that")]
+        shares = [value for name, *_, value, _ in measure(batches) if name.endswith("of that")]
         assert 0 < shares[0] <= 1.1
-    queue.forget()
-    queue.close()
 
 
 @pytest.mark.process
-def test_a_bad_item_leaves_the_others_their_results(owner_url: str, jobs: Jobs, few: None) -> None:
-    queue = Batching(owner_url)
-
-    figures = measured(OursBatching(queue))
+def test_a_bad_item_leaves_the_others_their_results(batches: Batching, few: None) -> None:
+    figures = measured(OursBatching(batches))
 
     assert figures[f"{batching.POISON}: results of the others"] == batching.GOOD
-    queue.forget()
-    queue.close()
 
 
 @pytest.mark.process
@@ -176,11 +187,10 @@ def test_the_jobs_of_a_month_have_ids_of_their_times_and_lie_in_their_order(
     monkeypatch.setattr(history, "PART", 2_500)
     for name, value in (("jobs", MANY), ("pending", 100), ("processing", 10)):
         monkeypatch.setattr(History, name, value)
-    month = History(ours.url)
 
-    month.install()
-    batches = month.batches()
-    month.close()
+    with closing(History(ours.url)) as month:
+        month.install()
+        batches = month.batches()
 
     assert jobs.db.execute(WRONG).fetchall() == [(0, 0)]
     assert [jobs.count(status) for status in ("pending", "processing")] == [100, 10]
@@ -196,11 +206,10 @@ def test_each_look_of_an_operator_is_measured_on_a_bad_day(
     monkeypatch.setattr(views, "REQUESTS", 2)
     for name, value in (("jobs", MANY), ("pending", 100)):
         monkeypatch.setattr(Backlog, name, value)
-    backlog = Backlog(ours.url)
 
-    backlog.install()
-    measured = {name: views.measure(backlog, query) for name, query in views.cases(backlog)}
-    backlog.close()
+    with closing(Backlog(ours.url)) as backlog:
+        backlog.install()
+        measured = {name: views.measure(backlog, query) for name, query in views.cases(backlog)}
 
     assert (jobs.count("pending"), jobs.count("processing")) == (50, 50)
     assert {*views.VIEWS, "Jobs pile up, 1", "The clock is wrong, 1"} <= measured.keys()

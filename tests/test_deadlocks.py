@@ -1,10 +1,10 @@
 """Somebody locks two jobs in the other order than the runner, and PostgreSQL ends the runner's
 statement: it is said again, and nothing is lost."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psycopg
@@ -12,11 +12,16 @@ import pytest
 
 from helpers import Jobs, signs, wait_for
 from jobrunner import embedded
-from processes import TOLD, Process, System
+from processes import TOLD, Process, System, environment
 
 pytestmark = pytest.mark.process
 
-TIMEOUT_SECONDS = 3
+# A runner whose last words, in seconds, have time for a deadlock.
+PATIENT = """
+from jobrunner import cli, runner
+runner.LAST_WORDS_SECONDS = 60
+cli.main()
+"""
 
 LOCK = "select from job where id = %s for update"
 
@@ -53,11 +58,11 @@ def two_in_hand(admin: psycopg.Connection[Any], text: str, max_attempts: int = 3
     return ids
 
 
-def let_both_be_overdue(runner: Process) -> None:
-    """Stop the runner until its workers are: it takes both outcomes in one turn."""
+def stop(runner: Process) -> list[int]:
+    """Stop a runner for a while, so that it takes all outcomes in one turn; give its workers."""
     runner.send(signal.SIGSTOP)
-    stopped = monotonic()
-    wait_for(lambda: monotonic() > stopped + TIMEOUT_SECONDS + 0.2, "their time is over")
+    wait_for(lambda: states(runner.pid) <= {"T"}, "it has stopped")
+    return [int(line["pid"]) for line in runner.lines("worker_ready")]
 
 
 def entangle(
@@ -82,7 +87,7 @@ def waited_for(
 
 
 def states(*pids: int) -> set[str]:
-    """What processes do: T is stopped, S waits. Linux alone tells (proc_pid_stat(5))."""
+    """What processes do: T is stopped, S waits, Z is dead. Linux alone tells (proc_pid_stat(5))."""
     stats = (Path("/proc", str(pid), "stat") for pid in pids)
     return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats if stat.exists()}
 
@@ -101,11 +106,9 @@ def test_results_that_met_a_deadlock_are_written_at_the_next_try(
     go, begun = tmp_path / "go", tmp_path / "go.begun"
     ids = two_in_hand(admin, f"await {go}")
     wait_for(lambda: signs(begun) == 2, "both have begun")
-    runner.send(signal.SIGSTOP)
-    wait_for(lambda: states(runner.pid) <= {"T"}, "it has stopped")
+    workers = stop(runner)
     go.touch()
     wait_for(lambda: signs(go) == 2, "both are about to answer")
-    workers = [int(line["pid"]) for line in runner.lines("worker_ready")]
     wait_for(lambda: states(*workers) <= {"S"}, "both have answered, and wait")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
@@ -126,11 +129,14 @@ def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
     lockers: list[psycopg.Connection[Any]],
     tmp_path: Path,
 ) -> None:
-    runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=TIMEOUT_SECONDS)
+    runner = services.runner(*TOLD)
     begun = tmp_path / "begun"
     ids = two_in_hand(admin, f"mark {begun}", max_attempts=1)
     wait_for(lambda: signs(begun) == 2, "both have begun")
-    let_both_be_overdue(runner)
+    workers = stop(runner)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: states(*workers) <= {"Z"}, "both are dead")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])
 
@@ -139,17 +145,20 @@ def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
 
     for job_id in ids:
         row = Jobs(admin).wait(job_id, "failed")
-        assert [error["code"] for error in row["errors"]] == ["timeout"]
+        assert [error["code"] for error in row["errors"]] == ["worker_lost"]
     assert was_ended(runner), runner.log
     assert len(runner.lines("claimed")) == 2
 
 
 def test_jobs_whose_return_met_a_deadlock_are_handed_back_before_the_runner_ends(
-    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
+    services: System,
+    admin: psycopg.Connection[Any],
+    lockers: list[psycopg.Connection[Any]],
+    tmp_path: Path,
 ) -> None:
-    # Its last words have 3 s, of which half are for the first wait.
-    admin.execute("alter database jobrunner set deadlock_timeout = '1500ms'")
-    runner = services.runner(MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=0)
+    env = environment(services.url, MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=0)
+    runner = Process(["-c", PATIENT, "start", "--workers", "2"], env, tmp_path / "patient.log")
+    services.processes.append(runner)
     ids = two_in_hand(admin, "good")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])

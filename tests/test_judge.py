@@ -44,6 +44,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
+    # That of a test before is gone once the server has seen that nobody is there any more.
+    held = "select where runner_holds_lock(%s)"
+    wait_for(lambda: not jobs.db.execute(held, [OTHER]).rowcount, "nobody has the lock")
     with connect(runner_url) as connection:
         yield connection
 

@@ -93,7 +93,9 @@ def test_a_worker_is_replaced_after_so_many_jobs_and_none_is_lost(begin: Begin) 
     assert workers.lost == 0
 
 
-def test_a_worker_that_is_replaced_passes_its_device_on(start: Any, tmp_path: Path) -> None:
+def test_a_worker_that_is_replaced_passes_its_device_on(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cleaned, limits = (
         tmp_path / "cleaned",
         WorkerLimits(MAX_RESULT_BYTES, max_jobs=1, devices=("4", "7", "9")),
@@ -102,11 +104,14 @@ def test_a_worker_that_is_replaced_passes_its_device_on(start: Any, tmp_path: Pa
         "TidyEnvironment", module="batching_models", name="seen", count=1, limits=limits
     )
 
-    [first] = seen(ask(workers, str(cleaned)))
-    settle(workers, lambda: workers.ready == 1 and first["pid"] not in workers.pids[:1])
-    # The first one is still there, and cleans up.
-    assert first["pid"] in workers.pids
-    [second] = seen(ask(workers, str(cleaned)))
+    # (Not at the end of the test: who is still there would be waited for.)
+    with monkeypatch.context() as patience:
+        patience.setattr("jobrunner.workers.TEARDOWN_SECONDS", 3600.0)
+        [first] = seen(ask(workers, str(cleaned)))
+        settle(workers, lambda: workers.ready == 1 and first["pid"] not in workers.pids[:1])
+        # The first one is still there, and cleans up.
+        assert first["pid"] in workers.pids
+        [second] = seen(ask(workers, str(cleaned)))
     cleaned.touch()
 
     assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("4", "4")

@@ -20,6 +20,9 @@ from jobrunner.pace import Pace
 from jobrunner.polling import readable
 from pools import MAX_RESULT_BYTES, Start, a_job, code, run, settle
 
+# The timeout of a model that overruns it, in seconds: others must have time enough.
+SHORT = "3"
+
 
 def a_reply(result: object) -> bytes:
     """What a worker says after the job's id."""
@@ -62,8 +65,10 @@ def test_a_model_answers_and_its_time_is_measured(start: Start) -> None:
     ],
 )
 def test_what_a_model_does_wrong_fails_its_attempt_and_no_other(
-    start: Start, text: str, expected: str
+    start: Start, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
 ) -> None:
+    if expected == "timeout":
+        monkeypatch.setenv("TOLD_TIMEOUT_SECONDS", SHORT)
     workers = start(count=2)
 
     bad, neighbour = run(workers, text, "sleep 0.2")
@@ -114,7 +119,7 @@ def test_a_good_reply_counts_when_the_worker_is_killed_for_what_follows_it(start
     job.input = f'{{"text": "reply_and {job.id} ffffffff"}}'
     workers.give([job])
     [worker] = workers._workers
-    assert readable([worker.pipe.fileno()], 15)
+    assert readable([worker.pipe.fileno()], 45)
 
     outcomes = worker.kill()
 
@@ -182,7 +187,7 @@ def test_a_worker_whose_runner_is_gone_ends_without_a_word(model: str) -> None:
         ours.sendall(frames.encode(order))
     inbox.close()
 
-    _, said = worker.communicate(timeout=15)
+    _, said = worker.communicate(timeout=45)
 
     assert said == b""
 
@@ -463,8 +468,10 @@ def test_a_job_does_not_wait_behind_a_slow_neighbour(
 
 @pytest.mark.parametrize(("text", "expected"), [("exit 3", "worker_lost"), ("hang", "timeout")])
 def test_a_worker_that_ends_costs_none_of_the_jobs_that_it_had_ahead(
-    start: Start, text: str, expected: str
+    start: Start, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
 ) -> None:
+    if expected == "timeout":
+        monkeypatch.setenv("TOLD_TIMEOUT_SECONDS", SHORT)
     workers = start(count=1)
     run(workers, *["well"] * 20)
 
@@ -496,7 +503,7 @@ def test_a_cancel_of_a_job_that_is_done_does_not_hit_the_next_one(
     start: Start, tmp_path: Path
 ) -> None:
     workers = start(count=1)
-    run(workers, *["well"] * 20)
+    workers._pace.job_seconds = 0.001
     done, under_way = a_job("well"), a_job(f"mark {tmp_path / 'begun'}")
     workers.give([done, under_way])
     wait_for((tmp_path / "begun").exists, "the second has begun")
@@ -509,13 +516,17 @@ def test_a_cancel_of_a_job_that_is_done_does_not_hit_the_next_one(
     assert workers.ready == 1
 
 
-def test_what_is_ahead_of_jobs_that_turn_slow_is_given_back(start: Start, tmp_path: Path) -> None:
+def test_what_is_ahead_of_jobs_that_turn_slow_is_given_back(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workers = start(count=1)
     workers._pace.job_seconds = 0.001
     slow, *ahead = a_job(f"mark {tmp_path / 'begun'}"), *(a_job("well") for _ in range(30))
     workers.give([slow, *ahead])
     wait_for((tmp_path / "begun").exists, "it has begun")
-    assert workers.surplus() == []
+    with monkeypatch.context() as patience:
+        patience.setattr("jobrunner.workers.SLOW_SECONDS", 3600.0)
+        assert workers.surplus() == []
 
     back = wait_for(workers.surplus, "a second has gone by")
 
@@ -542,6 +553,8 @@ def test_jobs_ahead_are_kept_while_their_worker_is_replaced(start: Start) -> Non
 def test_jobs_are_given_back_while_no_worker_can_be_started(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The pause before the next try is not over meanwhile.
+    monkeypatch.setattr("jobrunner.restarts.jittered", lambda _: 3600.0)
     monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
     workers = start("SetsUpOnce")
     workers._pace.job_seconds = 0.001
