@@ -167,9 +167,10 @@ class Claimer:
         """Claim nothing any more."""
         self._stopped, self._readied = True, None
 
-    def note_clock_lead(self, least: float, most: float) -> None:
-        """Learn what the database's clock is ahead of ours: so much when it was asked and when
-        its answer was there. An answer that took long does not tell better than one before."""
+    def note_clock(self, clock: float, asked: float) -> None:
+        """Learn how far the database's clock is ahead of ours. It was read at some time since it
+        was asked; an answer that took long does not tell better than one before."""
+        least, most = clock - monotonic(), clock - asked
         known = most if self._clock_lead is None else self._clock_lead
         self._clock_lead = min(max(known, least), most)
 

@@ -191,10 +191,10 @@ class Crew:
             served.claimer.stop()
             served.workers.hold_no_more()
 
-    def note_clock_lead(self, least: float, most: float) -> None:
-        """Say within what bounds the database's clock is ahead of our monotonic one."""
+    def note_clock(self, clock: float, asked: float) -> None:
+        """Say what the database's clock was since it was asked, by the monotonic clock."""
         for served in self.served:
-            served.claimer.note_clock_lead(least, most)
+            served.claimer.note_clock(clock, asked)
 
     # Pace
 

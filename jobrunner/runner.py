@@ -359,7 +359,7 @@ class Runner:
         if answer is None:
             self._start_anew(connection)
             return
-        self._crew.note_clock_lead(answer.clock - monotonic(), answer.clock - asked)
+        self._crew.note_clock(answer.clock, asked)
         self._depth.tell_time(answer.clock)
         self._owes_activity = True
         if answer.stop:

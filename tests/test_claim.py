@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from secrets import token_hex
+from threading import Event
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -308,20 +309,17 @@ def test_nothing_is_claimed_at_once_by_who_is_busy_stops_or_has_another_id(
         assert places == []
 
 
-@pytest.mark.parametrize("known", [False, True])
 def test_how_long_a_job_has_waited_is_known_though_an_answer_took_long(
-    runner: BoundedConnection, jobs: Jobs, known: bool
+    runner: BoundedConnection, jobs: Jobs
 ) -> None:
     activity = Activity()
     activity.begin(runner)
     claimer = Claimer(Quiet(), "sentiment", 60, activity, Sleep(), Leases(list))  # type: ignore[arg-type]
     claimer.begin(RUNNER)
-    lead = queue.now(runner) - monotonic()
-    if known:
-        claimer.note_clock_lead(lead, lead)
-    # The answer was there five seconds after the database had looked at its clock; or, where
-    # that is known already, the question as long before.
-    claimer.note_clock_lead(lead - 5, lead + (5 if known else 0))
+    asked = monotonic()
+    clock = queue.now(runner)
+    Event().wait(0.5)
+    claimer.note_clock(clock, asked)
     jobs.add(due_in="-2 s")
     began = monotonic()
 
@@ -329,7 +327,31 @@ def test_how_long_a_job_has_waited_is_known_though_an_answer_took_long(
 
     counted = activity.of("sentiment")
     assert sum(counted.waits) == 1
-    assert 1.9 < counted.wait_seconds < 2.1 + monotonic() - began
+    assert 2 <= counted.wait_seconds < 2.1 + monotonic() - began
+
+
+# Asked at 10 by our clock, and answered at 11.
+@pytest.mark.parametrize(
+    ("known", "told", "lead"),
+    [
+        pytest.param(None, 510.0, 500.0, id="at first"),
+        pytest.param(499.5, 510.0, 499.5, id="a slow answer tells no better"),
+        pytest.param(400.0, 510.0, 499.0, id="the clock was put forward"),
+        pytest.param(600.0, 510.0, 500.0, id="the clock was put back"),
+    ],
+)
+def test_an_answer_narrows_down_what_is_known_of_the_clock_of_the_database(
+    clock: Clock, known: float | None, told: float, lead: float
+) -> None:
+    claimer = Claimer(Quiet(), "sentiment", 60, Activity(), Sleep(), Leases(list))  # type: ignore[arg-type]
+    if known is not None:
+        clock.now = 1.0
+        claimer.note_clock(known + 1.0, 1.0)
+    clock.now = 11.0
+
+    claimer.note_clock(told, 10.0)
+
+    assert claimer._clock_lead == lead
 
 
 def test_looks_from_the_front_that_take_long_are_seldom(
