@@ -43,9 +43,9 @@ def rate(samples: list[Sample], count: int) -> float:
 
 
 def wait_until_empty(queue: Queue, count: int, pause: float = LOOK_SECONDS) -> list[Sample]:
-    """Wait until nothing is left; what was left at which times, a pause apart.
+    """Look now and then until nothing is left; what was left at which times.
 
-    Each look is two samples, from before and after: it was so at some time between.
+    Each look is two samples, from before and after it: it was so at some time between.
 
     :raises TimeoutError: when it takes too long.
     """

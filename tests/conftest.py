@@ -147,6 +147,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.inserts.TURN_SECONDS", 60)
     monkeypatch.setattr("web.quotas.TURN_SECONDS", 60)
     monkeypatch.setattr("web.budget.REQUEST_SECONDS", 60)
+    monkeypatch.setattr("web.database.POOL_SECONDS", 60)
     monkeypatch.setattr("web.database.ANSWER_SECONDS", 60)
     monkeypatch.setattr("web.database.STATEMENT_TIMEOUT", "set statement_timeout = '60s'")
 

@@ -6,13 +6,15 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from benchmarks import batching, disk, drain, latency, queues, report, signals, statements, views
 from benchmarks.figures import Figures, ratio, shown
-from benchmarks.queues import history
+from benchmarks.queues import Queue, history
 from benchmarks.queues.backlog import Backlog
 from benchmarks.queues.history import History
 from benchmarks.queues.jobrunner import Batching, Checked, Jobrunner
@@ -220,6 +222,22 @@ def test_a_rate_is_that_of_the_last_nine_tenths() -> None:
     samples = [(0.0, 100), (1.0, 95), (2.0, 90), (3.0, 50), (4.0, 10), (5.0, 0)]
 
     assert drain.rate(samples, 100) == 40
+
+
+def test_a_look_that_stands_still_makes_no_rate_higher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten of 1,000 jobs are done a second; later looks take long, and tell of their end."""
+    clock = SimpleNamespace(now=0.0)
+
+    def left() -> int:
+        clock.now += 1 if clock.now < 50 else 20
+        return 1_000 - 10 * int(clock.now)
+
+    monkeypatch.setattr(drain, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(drain, "sleep", lambda _: None)
+
+    samples = drain.wait_until_empty(cast("Queue", SimpleNamespace(left=left)), 1_000)
+
+    assert drain.rate(samples, 1_000) <= 10
 
 
 def test_a_ratio_is_the_middle_one_of_the_runs() -> None:

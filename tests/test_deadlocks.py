@@ -12,6 +12,7 @@ import pytest
 
 from helpers import Jobs, signs, wait_for
 from jobrunner import embedded
+from jobrunner.runner import LAST_WORDS_SECONDS
 from processes import TOLD, Process, System, environment
 
 pytestmark = pytest.mark.process
@@ -156,6 +157,8 @@ def test_jobs_whose_return_met_a_deadlock_are_handed_back_before_the_runner_ends
     lockers: list[psycopg.Connection[Any]],
     tmp_path: Path,
 ) -> None:
+    # The first wait for a deadlock takes half of that, at the most that anybody should set.
+    assert LAST_WORDS_SECONDS >= 2 * 1.5
     env = environment(services.url, MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=0)
     runner = Process(["-c", PATIENT, "start", "--workers", "2"], env, tmp_path / "patient.log")
     services.processes.append(runner)

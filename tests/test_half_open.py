@@ -136,9 +136,9 @@ def test_a_half_open_listener_is_replaced_and_hears_again(
     runners = two_at_work(services, admin, tmp_path / "go")
 
     assert len(drop_packets(admin, LISTENER, [runner.pid for runner in runners])) == 2
-    (tmp_path / "go").touch()
 
     wait_for(lambda: all_say(runners, "listener_lost"), "both have noticed", NOTICED_SECONDS)
+    (tmp_path / "go").touch()
     wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
     assert Jobs(admin).start_quickly()
     wait_for(lambda: Jobs(admin).count("completed") == 3, "that job is done as well")
@@ -153,11 +153,11 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
 
     half_open = drop_packets(admin, LISTENER, [runner.pid for runner in runners])
     admin.execute("notify job_submitted")
-    (tmp_path / "go").touch()
 
     alive = "select from pg_stat_activity where pid = any(%s)"
     wait_for(lambda: not admin.execute(alive, [half_open]).rowcount, "they are given up", 14)
     wait_for(lambda: has_locks(admin), "both hold their locks again")
+    (tmp_path / "go").touch()
     wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
     assert ran_once(admin, *runners)
     for runner in runners:
@@ -166,8 +166,7 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
 
 def two_at_work(services: System, admin: psycopg.Connection[Any], go: Path) -> list[Process]:
     """Two runners, each with its lock and a job that ends once the file is there."""
-    told: dict[str, Any] = {"TOLD_TIMEOUT_SECONDS": 60} | QUIET
-    runners = [services.runner("--workers", "1", *TOLD, **told) for _ in "ab"]
+    runners = [services.runner("--workers", "1", *TOLD, **QUIET) for _ in "ab"]
     wait_for(lambda: has_locks(admin), "both hold their locks")
     for _ in runners:
         Jobs(admin).add(f"await {go}")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 import pytest
@@ -522,6 +523,7 @@ def test_what_is_ahead_of_jobs_that_turn_slow_is_given_back(
     workers = start(count=1)
     workers._pace.job_seconds = 0.001
     slow, *ahead = a_job(f"mark {tmp_path / 'begun'}"), *(a_job("well") for _ in range(30))
+    given = monotonic()
     workers.give([slow, *ahead])
     wait_for((tmp_path / "begun").exists, "it has begun")
     with monkeypatch.context() as patience:
@@ -529,6 +531,7 @@ def test_what_is_ahead_of_jobs_that_turn_slow_is_given_back(
         assert workers.surplus() == []
 
     back = wait_for(workers.surplus, "a second has gone by")
+    assert monotonic() > given + 1
 
     assert set(back) == set(ahead)
     assert workers.jobs == [slow]
