@@ -15,7 +15,7 @@ LIMITS = WorkerLimits(MAX_RESULT_BYTES)
 Start = Callable[..., Workers]
 
 
-def settle(workers: Workers, done: Callable[[], bool], seconds: float = 45) -> list[Outcome]:
+def settle(workers: Workers, done: Callable[[], bool], seconds: float = 15) -> list[Outcome]:
     """Tend and collect until ``done``; return the outcomes of the meantime."""
     outcomes: list[Outcome] = []
 

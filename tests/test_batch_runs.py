@@ -42,7 +42,7 @@ def add(jobs: Jobs, *texts: str) -> list[Any]:
 def finished(jobs: Jobs, ids: list[Any]) -> list[dict[str, Any]]:
     """Wait for jobs to be final, and read them."""
     query = "select from job where id = any(%s) and finished_at is not null"
-    wait_for(lambda: jobs.db.execute(query, [ids]).rowcount == len(ids), "all are final")
+    wait_for(lambda: jobs.db.execute(query, [ids]).rowcount == len(ids), "all are final", 30)
     return [jobs.get(job_id) for job_id in ids]
 
 

@@ -434,7 +434,7 @@ def test_a_model_that_is_not_well_is_replaced(
     [before] = results(run(workers, "one"))
     signs.touch()
 
-    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 45)
+    settle(workers, lambda: workers.lost == 1, worker.HEALTH_SECONDS + 15)
     signs.unlink()
 
     [after] = results(run(workers, "two"))
@@ -450,7 +450,7 @@ def test_a_model_that_does_not_say_how_it_is_is_replaced_and_its_next_job_waits(
     [before] = results(run(workers, "one"))
     signs.touch()
     asked = tmp_path / "stuck.asked"
-    wait_for(asked.exists, "it is asked", worker.HEALTH_SECONDS + 45)
+    wait_for(asked.exists, "it is asked", worker.HEALTH_SECONDS + 15)
 
     workers.give([a_job("two", "counting")])
     limit = worker.HEALTH_ANSWER_SECONDS + 45

@@ -12,17 +12,9 @@ import pytest
 
 from helpers import Jobs, signs, wait_for
 from jobrunner import embedded
-from jobrunner.runner import LAST_WORDS_SECONDS
-from processes import TOLD, Process, System, environment
+from processes import TOLD, Process, System
 
 pytestmark = pytest.mark.process
-
-# A runner whose last words, in seconds, have time for a deadlock.
-PATIENT = """
-from jobrunner import cli, runner
-runner.LAST_WORDS_SECONDS = 60
-cli.main()
-"""
 
 LOCK = "select from job where id = %s for update"
 
@@ -152,16 +144,11 @@ def test_failures_that_met_a_deadlock_are_written_at_the_next_try(
 
 
 def test_jobs_whose_return_met_a_deadlock_are_handed_back_before_the_runner_ends(
-    services: System,
-    admin: psycopg.Connection[Any],
-    lockers: list[psycopg.Connection[Any]],
-    tmp_path: Path,
+    services: System, admin: psycopg.Connection[Any], lockers: list[psycopg.Connection[Any]]
 ) -> None:
-    # The first wait for a deadlock takes half of that, at the most that anybody should set.
-    assert LAST_WORDS_SECONDS >= 2 * 1.5
-    env = environment(services.url, MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=0)
-    runner = Process(["-c", PATIENT, "start", "--workers", "2"], env, tmp_path / "patient.log")
-    services.processes.append(runner)
+    # Its last words have 3 s, of which half are for the first wait.
+    admin.execute("alter database jobrunner set deadlock_timeout = '1500ms'")
+    runner = services.runner(MOCK_DELAY_SECONDS=60, JOBRUNNER_GRACE_SECONDS=0)
     ids = two_in_hand(admin, "good")
     for locker, job_id in zip(lockers, ids, strict=True):
         locker.execute(LOCK, [job_id])

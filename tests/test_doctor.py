@@ -43,9 +43,8 @@ def doctor(owner_url: str, tmp_path: Path) -> Doctor:
 
 @pytest.fixture(autouse=True)
 def quick_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server of the tests does without fsync and may be slow, which is no finding here."""
+    """The server of the tests does without fsync, which is no finding here."""
     monkeypatch.setattr(server_checks, "DURABLE", ("full_page_writes",))
-    monkeypatch.setattr(listening, "ARRIVAL_SECONDS", 20 * listening.ARRIVAL_SECONDS)
 
 
 @pytest.fixture

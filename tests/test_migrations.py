@@ -365,7 +365,7 @@ def test_a_locked_table_makes_it_give_up_rather_than_wait_for_ever(
         reader.execute("select count(*) from job")
         waiting = pool.submit(migrations.migrate, fresh)
         with pytest.raises(MigrationError, match=r"add_note was not applied: .* lock timeout"):
-            waiting.result(45)
+            waiting.result(5)
 
     assert [row[0] for row in fresh.execute(APPLIED)] == list(range(1, version))
     assert [migration.version for migration in migrations.migrate(fresh)] == [version]

@@ -120,7 +120,7 @@ def test_a_good_reply_counts_when_the_worker_is_killed_for_what_follows_it(start
     job.input = f'{{"text": "reply_and {job.id} ffffffff"}}'
     workers.give([job])
     [worker] = workers._workers
-    assert readable([worker.pipe.fileno()], 45)
+    assert readable([worker.pipe.fileno()], 15)
 
     outcomes = worker.kill()
 
@@ -188,7 +188,7 @@ def test_a_worker_whose_runner_is_gone_ends_without_a_word(model: str) -> None:
         ours.sendall(frames.encode(order))
     inbox.close()
 
-    _, said = worker.communicate(timeout=45)
+    _, said = worker.communicate(timeout=15)
 
     assert said == b""
 
