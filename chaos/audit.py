@@ -26,6 +26,7 @@ INSTALL = """
         cancelled boolean not null,
         execution text,
         holder_lives boolean not null,
+        started double precision,
         txid text not null default pg_current_xact_id()::text
     );
 
@@ -54,7 +55,7 @@ INSTALL = """
         end if;
         insert into chaos_move (
             job, text, old, new, old_attempt, attempt, old_token, token, old_runner, runner,
-            run_at, at, code, cancelled, execution, holder_lives
+            run_at, at, code, cancelled, execution, holder_lives, started
         )
         values (
             coalesce(new.id, old.id),
@@ -75,7 +76,8 @@ INSTALL = """
                 new.result ->> 'execution',
                 substring(v_failure ->> 'message' from 'execution=([0-9a-f]+)')
             ),
-            exists (select from runner where id = old.claimed_by and lost_at is null)
+            exists (select from runner where id = old.claimed_by and lost_at is null),
+            extract(epoch from new.started_at)
         );
         return null;
     end
@@ -108,7 +110,7 @@ INSTALL = """
 MOVES = """
     select
         job, text, old, new, old_attempt, attempt, old_token, token, old_runner, runner,
-        run_at, at, code, cancelled, execution, holder_lives
+        run_at, at, code, cancelled, execution, holder_lives, started
     from chaos_move
     order by seq
 """

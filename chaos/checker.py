@@ -24,7 +24,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
-from chaos.claims import Claim, claims_of, overlaps, process_of
+from chaos.claims import (
+    Claim,
+    claims_of,
+    crashes_of,
+    is_forgotten_for_good,
+    overlaps,
+    process_of,
+)
 from chaos.histories import FINAL, Execution, History, Move, Operation
 from chaos.intervals import Measure, spans_at_most, without
 
@@ -85,7 +92,8 @@ class Checker:
         self.moves: dict[str, list[Move]] = defaultdict(list)
         for move in history.moves:
             self.moves[move.job].append(move)
-        self.claims = {job: list(claims_of(moves)) for job, moves in self.moves.items()}
+        crashes = crashes_of(history)
+        self.claims = {job: list(claims_of(moves, crashes)) for job, moves in self.moves.items()}
         self.job_of_text = {row.text: row.job for row in history.rows}
         self.executions = {one.id: one for one in history.executions}
 
@@ -221,6 +229,9 @@ class Checker:
         calm, worst = self._disturbed(), 0.0
         for execution in self.history.executions:
             claim = self._claim_of(execution)
+            of_another = claim is None or claim.end < execution.started
+            if of_another and is_forgotten_for_good(execution, self.history):
+                continue
             if claim is None:
                 yield Violation("execution", execution.text, "without a claim")
                 continue
@@ -387,6 +398,9 @@ class Checker:
             "completed": sum(row.status == "completed" for row in rows),
             "moves": len(self.history.moves),
             "executions": len(self.history.executions),
+            "taken_up_again": sum(
+                claim.is_taken_up_again for claims in self.claims.values() for claim in claims
+            ),
             "overlaps": overlaps(self.history.executions),
             "runners_lost": sum(seen.is_lost for seen in self.history.runner_moves),
             "failover_back_seconds": max(

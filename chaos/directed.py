@@ -44,6 +44,10 @@ _PLANS = (
     Plan(
         1, 24, (Fault(6, "failover", 1),), QUICK, "failover", lease_seconds=30,
     ),
+    Plan(
+        1, 32, tuple(Fault(at, "crash_after_claim", 0.2) for at in range(3, 31, 3)),
+        STEADY, "forgotten_claims", lease_seconds=30, drain_seconds=30, recovery_seconds=1,
+    ),
 )  # fmt: skip
 
 PLANS = {plan.name: plan for plan in _PLANS}

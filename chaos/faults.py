@@ -68,6 +68,13 @@ def postgres_immediate_restart(system: System, fault: Fault) -> Doing:
     yield from _break(postgres, lambda: postgres.stop(signal.SIGQUIT), postgres.start_again)
 
 
+def crash_after_claim(system: System, fault: Fault) -> Doing:
+    """Crash PostgreSQL while a claim is not on its disk, and let it recover after a while."""
+    postgres = system.postgres
+    if not postgres.in_use and postgres.saw_claim_before_disk():
+        yield from _break(postgres, lambda: postgres.stop(signal.SIGQUIT), postgres.start_again)
+
+
 def failover(system: System, fault: Fault) -> Doing:
     """Lose the primary for good and promote the standby after a while."""
     postgres = system.postgres
@@ -242,9 +249,9 @@ DEEDS: dict[str, Deed] = {
     deed.__name__: deed
     for deed in (
         runner_kill, worker_kill, runner_pause, postgres_fast_restart,
-        postgres_immediate_restart, failover, standby_away, postgres_freeze, terminate_all,
-        terminate_some, cut_link, cut_listener, cut_web, half_open_link, half_open_listener,
-        half_open_web, deaf_link, deaf_web, late_link, delays, stop_command, rolling_restart,
-        web_kill,
+        postgres_immediate_restart, crash_after_claim, failover, standby_away, postgres_freeze,
+        terminate_all, terminate_some, cut_link, cut_listener, cut_web, half_open_link,
+        half_open_listener, half_open_web, deaf_link, deaf_web, late_link, delays, stop_command,
+        rolling_restart, web_kill,
     )
 }  # fmt: skip

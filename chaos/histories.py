@@ -51,6 +51,7 @@ class Move:
     cancelled: bool = False  # whether its error is a cancel's
     execution: str | None = None  # what the recorded outcome says it comes from
     holder_lives: bool = False  # whether the runner that held it was not found dead
+    started: float | None = None  # since when it is claimed, as its row says
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ knows nothing of it. Some steps are guarded by the database as well: then the pl
 that guard in its own database, since it is the step that is to be missed, not the guard.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
 from types import ModuleType
@@ -314,6 +314,28 @@ CRASHES = tuple(Fault(at, "postgres_immediate_restart", 0.2) for at in (2, 4, 6,
 )  # fmt: skip
 def early_202() -> None:
     """The web's commits are acknowledged before they are on disk (set in the database)."""
+
+
+# A job is at work when the server crashes, and for so long after that others are back before.
+FORGETTING = _work(2, 3, 2)
+FORGETFUL = tuple(Fault(at, "crash_after_claim", 0.2) for at in range(2, 14, 2))
+
+
+@mutant(_plan("claims_while_missing", 15, FORGETTING, *FORGETFUL, lease_seconds=30))
+def claims_while_missing() -> None:
+    """After a crash a runner claims before all have said what they hold."""
+    _change(heartbeat, "LET_IN", "and not exists (select from missing_runner)", "")
+
+
+@mutant(_plan("holds_unsaid", 15, FORGETTING, *FORGETFUL, lease_seconds=30))
+def holds_unsaid() -> None:
+    """A runner answers the roll call and does not say what it holds."""
+    reclaim = queue.reclaim
+
+    def say_nothing(connection: Connection, *, runner: str, jobs: Sequence[Job]) -> set[str]:
+        return reclaim(connection, runner=runner, jobs=jobs[:0])
+
+    _put(queue, "reclaim", say_nothing)
 
 
 def _put(owner: object, name: str, new: object) -> None:

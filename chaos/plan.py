@@ -19,6 +19,7 @@ KINDS = {
     "runner_pause": (LEASE_SECONDS + 2, LEASE_SECONDS + 4),
     "postgres_fast_restart": (0.2, 4.0),
     "postgres_immediate_restart": (0.2, 4.0),
+    "crash_after_claim": (0.2, 4.0),
     "failover": (0.0, 2.0),
     "standby_away": (2.0, 14.0),
     "postgres_freeze": (2.0, 12.0),

@@ -18,6 +18,21 @@ from jobrunner import binaries, database, embedded, migrations
 LOGINS = {"chaos_web": ("job_web",), "chaos_runner": ("job_runner", "job_janitor")}
 WAIT_SECONDS = 30.0
 DATABASE = "jobrunner"
+CLAIM_SECONDS = 0.5
+
+# What was written last is a claim, and has not reached the disk.
+CLAIM_BEFORE_DISK = """
+    select
+    where
+        pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()
+        and exists (
+            select
+            from job
+            where
+                status = 'processing'
+                and started_at > clock_timestamp() - interval '50 ms'
+        )
+"""
 
 IN_SYNC = "select from pg_stat_replication where sync_state = 'sync'"
 TERMINATE = """
@@ -101,6 +116,15 @@ class Postgres:
         with self.connect() as connection:
             row = connection.execute(TERMINATE, [share]).fetchone()
         return int(row[0]) if row else 0
+
+    def saw_claim_before_disk(self) -> bool:
+        """Wait for a claim of which nothing is on the disk yet; whether there was one soon."""
+        deadline = monotonic() + CLAIM_SECONDS
+        with self.connect() as connection:
+            while monotonic() < deadline:
+                if connection.execute(CLAIM_BEFORE_DISK).rowcount:
+                    return True
+        return False
 
     def processes(self) -> list[int]:
         """The process ids of the server of the moment."""

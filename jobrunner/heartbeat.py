@@ -22,12 +22,22 @@ ANNOTATIONS = ("title", "description", "examples", "default", "deprecated", "$co
 
 REGISTER = """
     with registered as (
-        insert into runner (id, host, pid, version, models, workers, lease, notes_claims)
+        insert into runner (
+            id, host, pid, version, models, workers, lease, notes_claims, answers_roll_call
+        )
         values (
             %(id)s, %(host)s, %(pid)s, %(version)s, %(models)s, %(workers)s,
-            make_interval(secs => %(lease_seconds)s), true
+            make_interval(secs => %(lease_seconds)s), true, true
         )
         returning id
+    ),
+
+    present as (
+        insert into roll_call (runner, may_claim)
+        select
+            id,
+            not exists (select from missing_runner)
+        from registered
     )
 
     insert into runner_model (runner, model, workers)
@@ -111,8 +121,19 @@ BEAT = """
     select
         stop_requested_at is not null as stop,
         stop_now as now,
-        extract(epoch from clock_timestamp())::float8 as clock
+        extract(epoch from clock_timestamp())::float8 as clock,
+        (select may_claim from roll_call where roll_call.runner = beat.id) as may_claim
     from beat
+"""
+
+# Who is missing since a crash of the server may have jobs in work that are pending in its tables.
+LET_IN = """
+    update roll_call
+    set may_claim = true
+    where
+        runner = %(id)s
+        and not exists (select from missing_runner)
+        and exists (select from runner as own where own.id = %(id)s and own.lost_at is null)
 """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
@@ -188,12 +209,14 @@ class Pulse:
 class Answer:
     """What the row of a runner says to it: whether to stop, and to do so at once.
 
-    ``clock`` is the database's, in seconds since the epoch.
+    ``clock`` is the database's, in seconds since the epoch. ``may_claim`` is None where we are
+    missing in the roll call: a crash of the server may have made it forget claims of ours.
     """
 
     stop: bool
     now: bool
     clock: float
+    may_claim: bool | None
 
 
 def new_id() -> str:
@@ -266,6 +289,11 @@ def beat(connection: Connection, runner: str, pulse: Pulse) -> Answer | None:
     }
     with connection.cursor(row_factory=class_row(Answer)) as cursor:
         return cursor.execute(BEAT, values).fetchone()
+
+
+def let_in(connection: Connection, runner: str) -> bool:
+    """Ask to claim; not while a runner has not said what it holds since the server crashed."""
+    return connection.execute(LET_IN, {"id": runner}).rowcount == 1
 
 
 def set_sleeping(connection: Connection, runner: str, sleeping: bool) -> None:

@@ -1,7 +1,8 @@
 """Outcomes on their way into the database; none is dropped before it is written.
 
 An outcome whose claim does not hold any more is not written: the job was taken away, and
-somebody else's outcome counts.
+somebody else's outcome counts. Unless the server has crashed and forgotten the claim: then it is
+claimed again first.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,9 +37,16 @@ Unstorable = (
 class Outbox:
     """Waits with outcomes until they are recorded, and counts and logs them then."""
 
-    def __init__(self, count: Callable[[Iterable[Outcome]], None], activity: Activity) -> None:
+    def __init__(
+        self,
+        count: Callable[[Iterable[Outcome]], None],
+        activity: Activity,
+        reclaim: Callable[[queue.Connection], bool],
+    ) -> None:
+        """``reclaim`` claims again what a crash of the server has forgotten, if anything."""
         self._count = count
         self._activity = activity
+        self._reclaim = reclaim
         self._outcomes: list[Outcome] = []
         self._since = 0.0
 
@@ -83,27 +91,32 @@ class Outbox:
     def _write_batch(self, connection: queue.Connection, batch: list[Outcome]) -> None:
         """Record a batch; what can't be stored fails alone and does not spoil the others."""
         try:
-            self._record(connection, batch)
+            left = self._record(connection, batch)
         except Unstorable as error:
             if len(batch) > 1:
                 for outcome in batch:
                     self._write_batch(connection, [outcome])
             else:
                 self._refuse(batch[0], error)
+            return
+        # What was claimed again is written in the next turn.
+        if left and not self._reclaim(connection):
+            self._remove(left)
+            _report_lost(left)
 
-    def _record(self, connection: queue.Connection, batch: list[Outcome]) -> None:
+    def _record(self, connection: queue.Connection, batch: list[Outcome]) -> list[Outcome]:
+        """Record a batch; give those whose claim does not hold."""
         move = queue.fail if batch[0].failure else queue.complete
         moved = move(connection, batch)
-        self._remove(batch)
         done = [outcome for outcome in batch if outcome.job.id in moved]
+        self._remove(done)
         self._count(done)
         self._activity.add_outcomes(done, moved)
         if move is queue.complete:
             _report_completed(done)
         else:
             _report_failed(done, moved)
-        if len(done) < len(batch):
-            _report_lost(outcome for outcome in batch if outcome.job.id not in moved)
+        return [outcome for outcome in batch if outcome.job.id not in moved]
 
     def _refuse(self, outcome: Outcome, error: psycopg.Error) -> None:
         """Record a failure for a result that can't be stored; forget one that can't either."""

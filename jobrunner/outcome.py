@@ -39,6 +39,7 @@ class Job:
     priority: int = 0
     run_at: float = 0.0  # in seconds since the epoch
     trace_id: str = ""  # of the trace that its client has named, if any
+    claimed_at: float = 0.0  # by the monotonic clock
     # Its batch has killed a worker: it is to be run by itself.
     alone: bool = False
 

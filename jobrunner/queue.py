@@ -11,6 +11,7 @@ from datetime import timedelta
 from math import inf
 from operator import attrgetter
 from random import getrandbits
+from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -25,8 +26,8 @@ Connection = psycopg.Connection[Any]
 # Skip locked: two runners never wait for each other, nor take the same job. The order is
 # written as the index job_unfinished_idx has it, and the place to begin at as well: while an
 # old snapshot is open somewhere, all that was claimed before stays in the index, and who
-# begins at its front walks over it each time. A runner that was found dead claims nothing
-# under its old id.
+# begins at its front walks over it each time. A runner that was found dead is in no roll call,
+# and claims nothing under its old id.
 #
 # What is claimed ahead of time is not started at once, and a runner that dies costs it an
 # attempt: so nothing is claimed ahead on its last attempt, lest it fail without having been
@@ -36,6 +37,10 @@ Connection = psycopg.Connection[Any]
 # job's id: where PostgreSQL has to open /dev/urandom for each, they took a tenth of its time.
 #
 # What is claimed is noted in job_claim, and the notes are deleted of which nothing is held now.
+#
+# The claim is not waited for until it is on disk, by which time its job has begun. A crash of the
+# server may forget it, and the roll call with it: then nobody may claim until all have said what
+# they hold. See RECLAIM, and ``sql/0037_create_roll_call.sql``.
 CLAIM = """
     with candidate as (
         select id
@@ -49,7 +54,8 @@ CLAIM = """
                 %(from_priority)s::smallint, to_timestamp(%(from_run_at)s), %(from_id)s::uuid
             )
             and (attempt + 1 < max_attempts or not %(ahead)s)
-            and exists (select from runner where id = %(runner)s and lost_at is null)
+            and exists (select from roll_call where runner = %(runner)s and may_claim)
+            and (select set_config('synchronous_commit', 'off', true)) = 'off'
         order by -priority, run_at, id
         limit %(slots)s
         for update skip locked
@@ -205,6 +211,65 @@ RELEASE_UNKNOWN = """
         and claimed_by = %(runner)s
         and id <> all(%(held)s::uuid[])
     returning id::text, model, status
+"""
+
+# Claims that a crash of the server has forgotten, of one who had not answered the roll call: as
+# they were, under their lease tokens. Who has answered it has been told of all that it lost.
+RECLAIM = """
+    with answering as (
+        select id
+        from runner
+        where
+            id = %(runner)s
+            and lost_at is null
+            and not exists (select from roll_call where roll_call.runner = %(runner)s)
+        -- Lest it be found dead meanwhile, and struck off before it is entered.
+        for no key update
+    ),
+
+    forgotten as (
+        select
+            id,
+            (%(lease_tokens)s::uuid[])[width_bucket(id, %(ids)s::uuid[])] as lease_token,
+            (%(seconds)s::double precision[])[width_bucket(id, %(ids)s::uuid[])] as seconds
+        from job
+        where
+            id = any(%(ids)s::uuid[])
+            and status = 'pending'
+            and attempt + 1 = (%(attempts)s::smallint[])[width_bucket(id, %(ids)s::uuid[])]
+            and exists (select from answering)
+        order by id
+        for update
+    ),
+
+    noted as (
+        insert into job_claim (lease_token, job_ids)
+        select
+            lease_token,
+            array_agg(id) as job_ids
+        from forgotten
+        group by lease_token
+        on conflict (lease_token) do nothing
+    ),
+
+    answered as (
+        insert into roll_call (runner)
+        select id from answering
+        on conflict (runner) do nothing
+        -- All look again who might not claim while it was missing.
+        returning pg_notify('job_submitted', '')
+    )
+
+    update job
+    set
+        status = 'processing',
+        attempt = job.attempt + 1,
+        claimed_by = %(runner)s,
+        lease_token = forgotten.lease_token,
+        started_at = clock_timestamp() - make_interval(secs => forgotten.seconds)
+    from forgotten
+    where job.id = forgotten.id
+    returning job.id::text
 """
 
 # What no live runner holds. Skip locked: an outcome that is being written stands.
@@ -392,8 +457,9 @@ class Claim:
         """Take the jobs; once. The rows are locked for this one statement only, never while a
         model runs."""
         rows = _claim.rows_of(connection, self._values)
+        token, model, now = self.lease_token, self.model, monotonic()
         jobs = [
-            Job(job_id, self.lease_token, self.model, text, attempt, priority, float(run_at), trace)
+            Job(job_id, token, model, text, attempt, priority, float(run_at), trace, now)
             for job_id, text, attempt, priority, run_at, trace in rows
         ]
         # An update returns rows in no order.
@@ -456,6 +522,21 @@ def release_unknown(
     """
     parameters = {"runner": runner, "held": _array(held)}
     return connection.execute(RELEASE_UNKNOWN, parameters).fetchall()
+
+
+def reclaim(connection: Connection, *, runner: str, jobs: Sequence[Job]) -> set[str]:
+    """Say which jobs we hold, where a crash of the server may have made it forget some.
+
+    Return the ids of those that it had forgotten; they are ours again. There are none where the
+    runner has said so since the last crash.
+    """
+    jobs, now = sorted(jobs, key=BY_ID), monotonic()
+    parameters = _claims(jobs) | {
+        "runner": runner,
+        "attempts": _array(str(job.attempt) for job in jobs),
+        "seconds": _array(f"{now - job.claimed_at:.6f}" for job in jobs),
+    }
+    return {row[0] for row in connection.execute(RECLAIM, parameters)}
 
 
 def rescue(connection: Connection) -> list[Rescued]:

@@ -95,7 +95,7 @@ class Runner:
             self._activity,
             self._leases,
         )
-        self._outbox = Outbox(self._crew.count_outcomes, self._activity)
+        self._outbox = self._new_outbox()
         self._depth = Depth(self._crew.models)
         # What is wrong, for the row of the runner: why it is not told things, deletes nothing.
         self._deaf: str | None = None
@@ -103,6 +103,8 @@ class Runner:
         self._stops_heard = 0
         self._stop_by: float | None = None
         self._owes_activity = True
+        # Not until all runners have said what they hold, since the server has crashed.
+        self._may_claim = False
         self._away_since: float | None = None
         self._away_because: str | None = None
 
@@ -200,7 +202,7 @@ class Runner:
         self._write(connection)
         self._sweep(connection)
         self._release(connection, self._crew.surplus())
-        self._crew.claim(connection)
+        self._claim(connection)
         self._record_activity(connection)
         self._sample_depth(connection)
         self._tell_progress(connection)
@@ -300,6 +302,9 @@ class Runner:
     def _in_hand(self) -> list[Job]:
         return [*self._crew.jobs, *self._outbox.jobs]
 
+    def _new_outbox(self) -> Outbox:
+        return Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
+
     # What a turn says to the database
 
     def _hear(self) -> None:
@@ -362,8 +367,26 @@ class Runner:
         self._crew.note_clock(answer.clock, asked)
         self._depth.tell_time(answer.clock)
         self._owes_activity = True
+        self._may_claim = bool(answer.may_claim)
+        if answer.may_claim is None:
+            self._reclaim(connection)
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
+
+    def _reclaim(self, connection: queue.Connection) -> bool:
+        """Say what is in hand, since a crash of the server may have made it forget claims; whether
+        it had."""
+        self._may_claim = False
+        forgotten = queue.reclaim(connection, runner=self.id, jobs=self._in_hand())
+        for job_id in forgotten:
+            log.warning("reclaimed", job_id=job_id, runner=self.id)
+        return bool(forgotten)
+
+    def _claim(self, connection: queue.Connection) -> None:
+        if not self._may_claim and heartbeat.let_in(connection, self.id):
+            self._may_claim = True
+            self._crew.look_soon()
+        self._crew.claim(connection)
 
     def _record_activity(self, connection: queue.Connection) -> None:
         """Let the database know what was done; work does not wait for that, nor end with it."""
@@ -428,13 +451,16 @@ class Runner:
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
         self._crew.forget_pace()
-        self._outbox = Outbox(self._crew.count_outcomes, self._activity)
+        self._outbox = self._new_outbox()
         self._listener.lose()
         self._listener = Listener(self._settings.listen_url, self.id, self._gives_up)
         self._register(connection)
         self._times.beat = 0.0
 
     def _register(self, connection: queue.Connection) -> None:
+        # First: its answer may be lost, and who beats under an id has to claim under it.
+        self._may_claim = False
+        self._crew.begin(self.id)
         heartbeat.register(
             connection,
             self.id,
@@ -442,7 +468,6 @@ class Runner:
             lease_seconds=self._settings.lease_seconds,
         )
         self._activity.begin(connection)
-        self._crew.begin(self.id)
 
     def _sweep(self, connection: queue.Connection) -> None:
         """Free the jobs of dead runners; delete what is old."""
@@ -453,6 +478,8 @@ class Runner:
         self._times.sweep = min(now + jittered(SWEEP_SECONDS), self._judge.due)
         for runner in dead:
             log.warning("runner_lost", runner=runner, found_by=self.id)
+            # What it had kept others from is free, whether it held anything or not.
+            self._crew.look_soon()
         if dead or now >= self._times.rescue:
             self._times.rescue = now + jittered(RESCUE_SECONDS)
             self._rescue(connection)

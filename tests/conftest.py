@@ -35,7 +35,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 OWNER_TABLES = """
     truncate
         job, job_claim, job_progress, cancel_request, runner, runner_model, model, model_version,
-        api_key, activity
+        roll_call, api_key, activity
 """
 SEED = "insert into model (name) values ('sentiment')"
 

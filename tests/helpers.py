@@ -77,7 +77,7 @@ def empty(owner: psycopg.Connection[Any]) -> None:
         # No trigger fires for a replica: unfinished jobs go as well.
         owner.execute("set local session_replication_role = replica")
         owner.execute("delete from job; delete from cancel_request")
-        owner.execute("delete from runner; delete from runner_model")
+        owner.execute("delete from runner; delete from runner_model; delete from roll_call")
         owner.execute("delete from model; delete from model_version")
         owner.execute("insert into model (name) values ('sentiment')")
 
@@ -183,10 +183,14 @@ class Jobs:
         """Insert the row of a runner, as if it had last beaten so long ago."""
         self.db.execute(
             """
-            insert into runner (id, host, pid, version, models, workers, lease, has_lock,
-                heartbeat_at, ready_workers)
-            values (%(runner)s, 'here', 1, '0', array['sentiment'], 2, %(lease)s::interval,
-                %(has_lock)s, clock_timestamp() - %(heartbeat_ago)s::interval, 2)
+            with added as (
+                insert into runner (id, host, pid, version, models, workers, lease, has_lock,
+                    heartbeat_at, ready_workers, answers_roll_call)
+                values (%(runner)s, 'here', 1, '0', array['sentiment'], 2, %(lease)s::interval,
+                    %(has_lock)s, clock_timestamp() - %(heartbeat_ago)s::interval, 2, true)
+                returning id
+            )
+            insert into roll_call (runner, may_claim) select id, true from added
             """,
             {
                 "runner": runner,

@@ -211,6 +211,107 @@ def test_a_model_at_work_without_a_claim_or_twice_for_one_is_found() -> None:
         assert rules(history) == {"execution"}
 
 
+CRASH = Disturbance("postgres_immediate_restart", 2.3, 2.6)
+DEATH = (2.4, 11)
+
+
+@pytest.mark.parametrize(
+    ("crashes", "taken_up_again", "broken"),
+    [([CRASH], 1, set()), ([], 0, {"execution", "outcome"})],
+    ids=["after a crash", "without one"],
+)
+def test_a_claim_is_as_old_as_it_says_where_a_crash_has_forgotten_it(
+    crashes: list[Disturbance], taken_up_again: int, broken: set[str]
+) -> None:
+    again = (PENDING, CLAIMED | {"at": 3.0, "started": 2.0}, COMPLETED | {"at": 4.0})
+
+    report = checker.check(story(*again, disturbances=crashes))
+
+    assert report.figures["taken_up_again"] == taken_up_again
+    assert {violation.rule for violation in report.violations} == broken
+
+
+# The server forgot its claim, and another runner has started it since.
+FORGOTTEN = (
+    PENDING,
+    CLAIMED_AGAIN | {"attempt": 1, "at": 4.0},
+    COMPLETED_AGAIN | {"attempt": 1, "at": 5.0},
+)
+
+
+@pytest.mark.parametrize(
+    ("crash", "deaths", "lost", "broken"),
+    [
+        (CRASH, [DEATH], [], set()),
+        (CRASH, [], [RunnerMove(A, was_lost=False, is_lost=True, at=6.0)], set()),
+        (replace(CRASH, kind="failover"), [DEATH], [], set()),
+        (CRASH, [], [], {"execution"}),
+        (CRASH, [(2.4, 22)], [], {"execution"}),
+        (CRASH, [(1.0, 11)], [], {"execution"}),
+        (replace(CRASH, kind="postgres_fast_restart"), [DEATH], [], {"execution"}),
+        (replace(CRASH, begin=3.2, end=3.5), [DEATH], [], {"execution"}),
+        (replace(CRASH, begin=1.0, end=2.0), [DEATH], [], {"execution"}),
+    ],
+    ids=[
+        "it died", "it was found dead", "by a failover", "it lives", "another died",
+        "it died before", "no crash", "on disk by then", "a crash before",
+    ],
+)  # fmt: skip
+def test_a_claim_is_forgotten_for_good_only_by_a_crash_and_the_end_of_its_runner(
+    crash: Disturbance,
+    deaths: list[tuple[float, int]],
+    lost: list[RunnerMove],
+    broken: set[str],
+) -> None:
+    executions = [execution("e1", 11, 2.1, 2.4), execution("e2", 22, 4.1, 4.5)]
+    pause = Disturbance("runner_pause", 2.2, 6.0, (11,))
+
+    history = story(
+        *FORGOTTEN, executions=executions, disturbances=[crash, pause], deaths=deaths,
+        runner_moves=lost,
+    )  # fmt: skip
+
+    assert rules(history) == broken
+
+
+def test_who_has_claimed_since_the_crash_has_forgotten_nothing_for_good() -> None:
+    """It has said what it holds, before it was let in."""
+    told = story(
+        *FORGOTTEN,
+        executions=[execution("e1", 11, 2.1, 2.4), execution("e2", 22, 4.1, 4.5)],
+        disturbances=[CRASH],
+        deaths=[(9.0, 11)],
+    )
+    assert rules(told) == set()
+    claimed_since = moves_of(PENDING, CLAIMED | {"at": 3.5})
+    told.moves += [replace(move, job="job-2", text="2-def work 9") for move in claimed_since]
+
+    assert "execution" in rules(told)
+
+
+def test_an_execution_of_a_claim_that_was_forgotten_is_none_of_the_claim_before() -> None:
+    failed = {"new": "pending", "attempt": 1, "code": "model_error", "at": 1.8, "run_at": 1.9}
+    told = (
+        PENDING,
+        CLAIMED | {"at": 1.2},
+        failed,
+        CLAIMED_AGAIN | {"at": 4.0},
+        COMPLETED_AGAIN | {"at": 5.0},
+    )
+    executions = [
+        execution("e0", 11, 1.3, 1.7),
+        execution("e1", 11, 2.1, 2.4),
+        execution("e2", 22, 4.1, 4.5),
+    ]
+
+    def broken(**more: Any) -> set[str]:
+        return rules(story(*told, executions=executions, **more))
+
+    assert broken(disturbances=[CRASH], deaths=[DEATH]) == set()
+    assert "execution" in broken(disturbances=[CRASH])
+    assert "execution" in broken(deaths=[DEATH])
+
+
 def test_executions_that_overlap_are_counted_and_good_where_the_earlier_was_fenced() -> None:
     fenced = [execution("e1", 11, 2.1, 4.4), execution("e2", 22, 4.1, 4.5)]
 

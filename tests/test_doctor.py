@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from helpers import Jobs, leave_dead_rows, login_url
 from jobrunner import doctor as checks
+from jobrunner import embedded
 from jobrunner.cli import main
 from jobrunner.doctor import finding, listening, storage
 from jobrunner.doctor import server as server_checks
@@ -308,6 +309,22 @@ def test_a_database_that_takes_no_jobs_is_found(
     )
 
 
+def test_a_server_that_only_follows_is_looked_at_as_far_as_it_can_be(
+    own_server: embedded.Server, tmp_path: Path
+) -> None:
+    with psycopg.connect(own_server.url, autocommit=True) as admin:
+        Jobs(admin).add_runner(RUNNER)
+    own_server.stop()
+    (own_server.data / "standby.signal").touch()
+    url = own_server.start()
+
+    env = {"DATABASE_URL": url, "JOBRUNNER_HOME": str(tmp_path)}
+    result = CliRunner().invoke(main, ["doctor"], env=env, prog_name="jobrunner")
+
+    assert [what for what, _ in problems(result)] == ["this server is a standby"]
+    assert f"runner {RUNNER} is idle, 2 of 2 workers ready" in result.output
+
+
 @pytest.mark.usefixtures("healthy")
 def test_what_a_standby_does_not_say_is_unseen(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch
@@ -444,6 +461,18 @@ def test_tables_that_are_too_old_are_found(doctor: Doctor, other_url: Callable[[
 @pytest.mark.usefixtures("jobs")
 def test_no_runner_is_missed(doctor: Doctor) -> None:
     assert ("no runner", "start one with `jobrunner start`") in problems(doctor())
+
+
+def test_a_runner_that_others_wait_for_after_a_crash_is_found(doctor: Doctor, jobs: Jobs) -> None:
+    jobs.add_runner(RUNNER)
+    jobs.db.execute("truncate roll_call")
+
+    [(what, advice)] = problems(doctor())
+
+    assert what == (
+        f"runner {RUNNER} has not said what it holds since the server crashed: nobody claims jobs"
+    )
+    assert advice.endswith("else look at process 1 on here")
 
 
 def test_a_silent_runner_is_found_with_the_place_to_look(doctor: Doctor, jobs: Jobs) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from chaos.postgres import Postgres, url
-from helpers import Jobs, wait_for
+from helpers import RUNNER, Jobs, wait_for
 from processes import Load, Process, System, system
 
 pytestmark = pytest.mark.process
@@ -99,6 +99,19 @@ def test_a_runner_hears_the_new_primary(services: System, postgres: Postgres) ->
         wait_for(lambda: Jobs(owner).count("completed") == 1, "the job is done")
 
     assert monotonic() - began < 10
+
+
+def test_a_new_primary_calls_the_roll_anew(postgres: Postgres) -> None:
+    with postgres.connect() as owner:
+        Jobs(owner).add_runner(RUNNER)
+        assert owner.execute("select from missing_runner").rowcount == 0
+    postgres.crash_primary()
+    postgres.promote()
+
+    with postgres.connect() as owner:
+        wait_for(lambda: is_writable(owner), "the standby is the primary")
+        assert owner.execute("select runner from missing_runner").fetchall() == [(RUNNER,)]
+        assert owner.execute("select from roll_call").rowcount == 0
 
 
 def is_writable(owner: psycopg.Connection[Any]) -> bool:

@@ -23,7 +23,7 @@ BROKE = Failure("model_error", "ValueError: it broke")
 
 @pytest.fixture
 def outbox() -> Outbox:
-    return Outbox(lambda outcomes: None, Activity())
+    return Outbox(lambda outcomes: None, Activity(), lambda connection: False)
 
 
 @pytest.fixture

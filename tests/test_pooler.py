@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit, urlunsplit
@@ -14,13 +15,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from crashes import crash, nothing_flushed
 from deploy_files import need
-from helpers import LOGINS, Jobs, login_url, wait_for
+from helpers import LOGINS, Jobs, login_url, signs, wait_for
 from jobrunner import embedded, heartbeat
 from jobrunner.cli import main
 from jobrunner.database import connect
 from jobrunner.errors import DatabaseError
-from processes import System, system
+from processes import TOLD, System, system
 
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
@@ -40,9 +42,9 @@ unix_socket_dir =
 """
 
 
-@pytest.fixture(scope="module")
-def pooler_port(server: embedded.Server, owner_url: str) -> Iterator[int]:
-    """A pooler in front of the server of the tests; it does not run as root."""
+@contextmanager
+def pooler(server_port: int, owner_url: str) -> Iterator[int]:
+    """A pooler in front of a server; it does not run as root."""
     if not Path(PGBOUNCER).exists():
         need("pgbouncer")
     folder = Path(mkdtemp(prefix="pgbouncer"))
@@ -50,7 +52,7 @@ def pooler_port(server: embedded.Server, owner_url: str) -> Iterator[int]:
     superuser = urlsplit(owner_url).password
     users = {login: login for login in LOGINS} | {"postgres": superuser}
     (folder / "users").write_text("".join(f'"{u}" "{p}"\n' for u, p in users.items()))
-    config = CONFIG.format(port=server.port, own_port=own_port, folder=folder)
+    config = CONFIG.format(port=server_port, own_port=own_port, folder=folder)
     (folder / "pgbouncer.ini").write_text(config)
     nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     if nobody:
@@ -61,12 +63,21 @@ def pooler_port(server: embedded.Server, owner_url: str) -> Iterator[int]:
         user=nobody.pw_uid if nobody else None,
         stderr=subprocess.DEVNULL,
     )
-    url = pooled_url(login_url(owner_url, "web_login"), own_port)
-    wait_for(lambda: answers(url), "the pooler answers")
-    yield own_port
-    process.terminate()
-    process.wait()
-    shutil.rmtree(folder)
+    try:
+        url = pooled_url(login_url(owner_url, "web_login"), own_port)
+        wait_for(lambda: answers(url), "the pooler answers")
+        yield own_port
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def pooler_port(server: embedded.Server, owner_url: str) -> Iterator[int]:
+    """A pooler in front of the server of the tests."""
+    with pooler(server.port, owner_url) as port:
+        yield port
 
 
 def answers(url: str) -> bool:
@@ -156,6 +167,33 @@ def test_who_waits_is_answered_though_nothing_is_heard_through_a_pooler(
         jobs.finish(job_id)
 
         assert waiting.result()[1]["status"] == "completed"
+
+
+def test_a_crash_of_the_server_behind_it_starts_no_job_twice(
+    own_server: embedded.Server, tmp_path: Path
+) -> None:
+    """The runner's connection outlives it, so that the outcome may be the first to notice."""
+    runner_login = login_url(own_server.url, "runner_login")
+    with (
+        pooler(own_server.port, own_server.url) as port,
+        system(pooled_url(runner_login, port), tmp_path) as services,
+    ):
+        runner = services.runner(*TOLD, TOLD_TIMEOUT_SECONDS=600)
+        rounds = 0
+        while not runner.lines("reclaimed"):
+            rounds += 1
+            assert rounds <= 20, "no claim was ever forgotten"
+            go = tmp_path / f"go{rounds}"
+            with nothing_flushed(own_server.url) as wal_writer:
+                with psycopg.connect(own_server.url, autocommit=True) as admin:
+                    job_id = Jobs(admin).add(f"await {go}")
+                wait_for(lambda go=go: signs(Path(f"{go}.begun")), "it is at work")
+                crash(own_server.url, wal_writer)
+            go.touch()
+            with psycopg.connect(own_server.url, autocommit=True) as admin:
+                assert Jobs(admin).wait(job_id, "completed")["attempt"] == 1
+            assert signs(Path(f"{go}.begun")) == 1
+        assert runner.lines("claim_lost") == []
 
 
 def test_no_setting_is_left_in_a_session_of_the_pooler(pooled_runner_url: str) -> None:

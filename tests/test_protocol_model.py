@@ -1,4 +1,5 @@
-"""The protocol against a model of it: two runners, a sweeper and a canceller, interleaved.
+"""The protocol against a model of it: two runners, a sweeper and a canceller, interleaved, and a
+server that crashes.
 
 Each move may be left in an open transaction while the others go on; who then has to wait for
 a lock gives up (lock_timeout) and has changed nothing. After each step the rows must be what
@@ -42,6 +43,19 @@ READ_ALL = """
 
 
 NOTED = "select unnest(job_ids)::text, lease_token::text from job_claim"
+
+# What a crash leaves of claims that were not on disk.
+FORGET_CLAIMS = """
+    update job
+    set
+        status = 'pending',
+        attempt = attempt - 1,
+        claimed_by = null,
+        lease_token = null,
+        started_at = null
+    where lease_token = any(%s::uuid[])
+"""
+FORGET_NOTES = "delete from job_claim where lease_token = any(%s::uuid[])"
 
 LET_TIME_PASS = "update job set run_at = now() where status = 'pending'"
 LET_LEASE_END = "update runner set heartbeat_at = now() - interval '1 h' where id = %s"
@@ -118,9 +132,13 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.jobs: dict[str, Expected] = {}
         self.lost: set[str] = set()
+        # Job and lease token of the claims that a crash has made the server forget, and who has
+        # answered it since.
+        self.forgotten: set[tuple[str, str | None]] = set()
+        self.answered: set[str] = set()
         self.owner = psycopg.connect(self.url, autocommit=True)
         self.owner.execute(
-            "truncate job, job_claim, job_progress, cancel_request, runner, runner_model"
+            "truncate job, job_claim, job_progress, cancel_request, runner, runner_model, roll_call"
         )
         runner_url, web_url = login_url(self.url, "runner_login"), login_url(self.url, "web_login")
         self.runners = {name: Actor(connect(runner_url)) for name in ("a", "b")}
@@ -128,8 +146,8 @@ class Protocol(RuleBasedStateMachine):
         actors = [actor.connection for actor in self.runners.values()]
         for connection in (*actors, self.sweeper, self.web, self.owner):
             connection.execute("set lock_timeout = '20ms'")
-        for name, actor in self.runners.items():
-            actor.register(name)
+        for name in self.runners:
+            self.register(name)
         for max_attempts in (1, 2, 3):
             self.submit(max_attempts, 0)
 
@@ -158,6 +176,8 @@ class Protocol(RuleBasedStateMachine):
     def claim(self, name: str, slots: int, hold: bool) -> None:
         """Claim, after the time has passed that failed attempts had to wait."""
         self.attempted(lambda: [self.owner.execute(LET_TIME_PASS)])
+        if self.runners[name].commits is None:
+            self.ask_to_claim(self.runners[name])
         actor = self.begun(name, hold)
         in_use = {expected.lease_token for expected in self.jobs.values()}
         spent = actor.lease_tokens - in_use
@@ -167,6 +187,7 @@ class Protocol(RuleBasedStateMachine):
             )
         ):
             assert actor.id not in self.lost
+            assert not self.missing
             actor.held.append(job)
             self.applied(actor, self.claimed, job, actor)
 
@@ -241,7 +262,7 @@ class Protocol(RuleBasedStateMachine):
             assert expected.status == "processing"
             assert expected.claimed_by in self.lost
             expected.fail("runner_lost", retryable=True)
-        if all(actor.commits is None for actor in self.runners.values()):
+        if self.all_idle():
             held = [job.claimed_by for job in self.jobs.values() if job.status == "processing"]
             assert not self.lost.intersection(held)
 
@@ -263,7 +284,84 @@ class Protocol(RuleBasedStateMachine):
             answer = heartbeat.beat(actor.connection, actor.id, PULSE)
             assert (answer is None) == (actor.id in self.lost)
             if answer is None:
-                actor.register(name)
+                self.register(name)
+            else:
+                assert (answer.may_claim is None) == (actor.id not in self.answered)
+
+    def all_idle(self) -> bool:
+        return all(actor.commits is None for actor in self.runners.values())
+
+    @precondition(all_idle)
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """The server crashes, and has forgotten claims after which nothing was waited for."""
+        by_token: dict[str, set[str]] = {}
+        for actor in self.runners.values():
+            for job in actor.held:
+                by_token.setdefault(job.lease_token, set()).add(job.id)
+        fresh = sorted(token for token, ids in by_token.items() if self.is_fresh(token, ids))
+        lost = set(data.draw(st.lists(st.sampled_from(fresh), unique=True)) if fresh else [])
+        self.owner.execute(FORGET_CLAIMS, [list(lost)])
+        self.owner.execute(FORGET_NOTES, [list(lost)])
+        self.owner.execute("truncate roll_call")
+        for job_id, expected in self.jobs.items():
+            if expected.lease_token in lost:
+                self.forgotten.add((job_id, expected.lease_token))
+                expected.send_back(expected.attempt - 1, "", final=False)
+        self.answered.clear()
+
+    def is_fresh(self, token: str, ids: set[str]) -> bool:
+        """Whether all that it took is in work, and neither cancelled nor a lost runner's."""
+        jobs = [self.jobs[job_id] for job_id in ids]
+        return all(
+            job.lease_token == token
+            and not job.cancel_requested
+            and job.claimed_by not in self.lost
+            for job in jobs
+        )
+
+    @rule(name=RUNNER, hold=RARELY)
+    def answer(self, name: str, hold: bool) -> None:
+        """Say what is in hand; what was forgotten, and is not cancelled, is taken up again."""
+        actor = self.begun(name, hold)
+        in_hand = [job for job in actor.held if self.believes_to_hold(job)]
+        try:
+            taken = queue.reclaim(actor.connection, runner=actor.id, jobs=in_hand)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.InFailedSqlTransaction):
+            return
+        for job in in_hand:
+            if job.id in taken:
+                self.applied(actor, self.taken_up, job, actor)
+        if actor.id not in self.lost:
+            self.applied(actor, self.answered.add, actor.id)
+        if actor.commits is None and actor.id not in self.lost:
+            forgotten = [job.id for job in in_hand if self.is_forgotten(job)]
+            assert not any(self.jobs[job_id].status == "pending" for job_id in forgotten)
+
+    def taken_up(self, job: Job, actor: Actor) -> None:
+        assert self.is_forgotten(job)
+        assert actor.id not in self.lost
+        self.forgotten.discard((job.id, job.lease_token))
+        self.claimed(job, actor)
+
+    def is_forgotten(self, job: Job) -> bool:
+        return (job.id, job.lease_token) in self.forgotten
+
+    def believes_to_hold(self, job: Job) -> bool:
+        held = self.jobs[job.id].lease_token == job.lease_token
+        return held or self.is_forgotten(job)
+
+    @property
+    def missing(self) -> set[str]:
+        return {actor.id for actor in self.runners.values()} - self.answered - self.lost
+
+    def ask_to_claim(self, actor: Actor) -> None:
+        let_in = heartbeat.let_in(actor.connection, actor.id)
+        assert let_in == (not self.missing and actor.id not in self.lost)
+
+    def register(self, name: str) -> None:
+        self.runners[name].register(name)
+        self.answered.add(self.runners[name].id)
 
     @precondition(lambda self: any(actor.commits is not None for actor in self.runners.values()))
     @rule(rollback=RARELY)

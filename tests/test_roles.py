@@ -23,7 +23,7 @@ ROLES = ["job_web", "job_runner", "job_janitor"]
 VIEWS = [
     "queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder",
     "model_crew", "serving_version", "waiting_job", "running_job", "failure_summary",
-    "throughput", "client_backlog", "model_queue", "claimed_job",
+    "throughput", "client_backlog", "model_queue", "claimed_job", "missing_runner",
 ]  # fmt: skip
 
 
@@ -69,8 +69,8 @@ def cleaner(act_as: As) -> Db:
 
 def everything(db: Db) -> list[Any]:
     tables = (
-        "job", "job_claim", "job_progress", "cancel_request", "runner", "runner_model", "model",
-        "model_version", "activity", "migration",
+        "job", "job_claim", "job_progress", "cancel_request", "runner", "runner_model", "roll_call",
+        "model", "model_version", "activity", "migration",
     )  # fmt: skip
     return [db.execute(f"select t from {table} as t order by 1").fetchall() for table in tables]
 
@@ -153,15 +153,15 @@ MOVED = {
 READ = {"SELECT"}
 WRITE = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 READABLE = [
-    "job", "job_claim", "job_progress", "cancel_request", "runner", "runner_model", "model",
-    "model_version", "activity", "migration", *VIEWS,
+    "job", "job_claim", "job_progress", "cancel_request", "runner", "runner_model", "roll_call",
+    "model", "model_version", "activity", "migration", *VIEWS,
 ]  # fmt: skip
 
 MAY: dict[str, dict[str, set[str]]] = {
     "job_web": dict.fromkeys([*READABLE, "secret", "api_key"], READ),
     "job_runner": dict.fromkeys(READABLE, READ)
     | {"runner": WRITE, "runner_model": WRITE, "activity": WRITE}
-    | {"job_claim": WRITE, "job_progress": WRITE}
+    | {"job_claim": WRITE, "job_progress": WRITE, "roll_call": WRITE - {"UPDATE"}}
     | {"model": READ | {"INSERT"}, "model_version": READ | {"INSERT"}},
     "job_janitor": dict.fromkeys(READABLE, READ) | {"job": READ | {"DELETE"}},
     "public": {},
@@ -169,7 +169,11 @@ MAY: dict[str, dict[str, set[str]]] = {
 
 MAY_ON_COLUMNS: dict[str, dict[tuple[str, str], set[str]]] = {
     "job_web": {("job", "INSERT"): SUBMITTED, ("cancel_request", "INSERT"): {"job_id"}},
-    "job_runner": {("job", "UPDATE"): MOVED, ("cancel_request", "INSERT"): {"job_id"}},
+    "job_runner": {
+        ("job", "UPDATE"): MOVED,
+        ("cancel_request", "INSERT"): {"job_id"},
+        ("roll_call", "UPDATE"): {"may_claim"},
+    },
     "job_janitor": {},
     "public": {},
 }
@@ -241,6 +245,7 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     done.record(jobs.db)
     heartbeat.register(jobs.db, "there-1-abcd", models={"sentiment": 1}, lease_seconds=30)
     heartbeat.register_model(jobs.db, "sentiment", CARD)
+    jobs.db.execute("delete from roll_call where runner = 'there-1-abcd'")
 
     found = act_as(login).execute(f"select * from {relation}").rowcount
 

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from helpers import POSITIVE, Jobs, login_url, wait_for
 from streams import Stream
 from web.changes import Changes, Watch, known_to
 from web.listener import Listener
-from web.rows import Row, unread
+from web.rows import READ_JOBS, Row, unread
 from web.seats import Seats
 from web_server import Answer, WebServer
 
@@ -372,6 +373,27 @@ def test_what_is_known_is_not_read_again(web_url: str, jobs: Jobs) -> None:
 
     assert set(known) == {one, other}
     assert [(row["job_id"], row["status"]) for row in changed] == [(other, "processing")]
+
+
+def test_what_is_known_is_read_again_though_its_transaction_has_the_same_number(
+    jobs: Jobs,
+) -> None:
+    """As after a crash that has forgotten one: the number of a claim is given to its outcome."""
+    job_id = jobs.add()
+
+    def read(version: str) -> list[Any]:
+        values = {"ids": [job_id], "versions": [version], "client": None}
+        with jobs.db.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(READ_JOBS, values).fetchall()
+
+    with jobs.db.transaction():
+        jobs.start(job_id)
+        [claimed] = read("")
+        assert read(claimed["version"]) == []
+        jobs.finish(job_id)
+        [done] = read(claimed["version"])
+
+    assert done["status"] == "completed"
 
 
 def test_of_who_has_just_come_the_job_is_read_and_no_other(

@@ -11,7 +11,8 @@ from web import access, database
 Row = dict[str, Any]
 
 # Times are compared here, by the database's clock alone. Who knows a version of a job is given
-# none that is the same; each change of a row makes another xmin.
+# none that is the same; each change of a row makes another xmin. (Not after a crash that has
+# forgotten a claim: its number is given away again, be it to the outcome of the same job.)
 READ_JOBS = """
     select
         job.id as job_id,
@@ -51,7 +52,8 @@ READ_JOBS = """
             and job.status = 'processing'
             and job_progress.updated_at >= job.started_at
     cross join lateral (
-        select concat_ws('-', job.xmin, job_progress.xmin) as version
+        select
+            concat_ws('-', job.xmin, job.status, job.attempt, job_progress.xmin) as version
     ) as said
     where
         job.id = any(%(ids)s::uuid[])

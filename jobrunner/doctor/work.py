@@ -25,6 +25,7 @@ READ_DUE = """
     group by job.model
     order by job.model
 """
+READ_MISSING = "select runner from missing_runner"
 READ_OVERDUE = """
     select
         job.model,
@@ -53,6 +54,7 @@ READ_OVERDUE = """
 def runners(patient: Patient) -> Iterator[Finding]:
     """Look who is at work, who has vanished, and what they complain of."""
     found = heartbeat.overview(patient.connection)
+    missing = _missing(patient)
     if not any(runner["state"] != "lost" for runner in found):
         yield problem("no runner", "start one with `jobrunner start`")
     for runner in found:
@@ -63,11 +65,24 @@ def runners(patient: Patient) -> Iterator[Finding]:
             advice = f"look at process {runner['pid']} on {runner['host']} and its log"
             # Of who is lost, others have taken the jobs over.
             yield (warning if state == "lost" else problem)(said, advice)
+        elif runner["runner"] in missing:
+            yield problem(
+                f"{name} has not said what it holds since the server crashed: nobody claims jobs",
+                f"it does, or is found dead, within its lease; else look at process {runner['pid']}"
+                f" on {runner['host']}",
+            )
         elif runner["trouble"]:
             yield warning(f"{name}: {runner['trouble']}", "see its log for more")
         else:
             ready = f"{runner['ready']} of {runner['workers']} workers ready"
             yield ok(f"{name} is {state}, {ready}")
+
+
+def _missing(patient: Patient) -> set[str]:
+    """Who has not said what it holds since a crash; a standby can not read that."""
+    if patient.on_standby():
+        return set()
+    return {runner for (runner,) in patient.connection.execute(READ_MISSING)}
 
 
 def queues(patient: Patient) -> Iterator[Finding]:
