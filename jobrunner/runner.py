@@ -38,7 +38,7 @@ RESCUE_SECONDS = 10.0
 JANITOR_SECONDS = 60.0
 BEATS_PER_LEASE = 6
 TELL_SECONDS = 1.0
-# While it holds back outcomes, until there are more.
+# While it holds back outcomes, until there are more; and when it has given a job to a worker.
 NAP_SECONDS = 0.001
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
@@ -141,6 +141,8 @@ class Runner:
             if self._is_news_alone(heard):
                 # Somebody waits for the answer. (Of what, is looked at after that.)
                 self._try(self._crew.claim_at_once)
+                # The system may let the worker wait for our processor: leave it for a moment.
+                heard |= self._crew.wait(NAP_SECONDS, self._others())
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)
