@@ -6,7 +6,7 @@ measured against what it was before.
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,8 @@ from jobrunner.outcome import Job, Outcome
 from jobrunner.statement import Statement
 
 Connection = psycopg.Connection[Any]
+# Slots, the place to begin at, the lease token of the last claim.
+Claims = Callable[[Connection, int, queue.Place, str], list[Job]]
 
 JOBS = 20_000
 BATCH = 200
@@ -41,7 +43,8 @@ AS_IT_IS, BY_A_CURSOR = "as it is", "by a cursor of psycopg"
 PLANNED_EACH_TIME = "planned each time"
 RULES_AS_CHECKS = "rules as 15 CHECKs (until migration 0015)"
 NOT_NOTED = "claims not noted (until migration 0032)"
-SINGLES = (AS_IT_IS, BY_A_CURSOR, PLANNED_EACH_TIME, RULES_AS_CHECKS, NOT_NOTED)
+WAITED_FOR = "claims waited for until on disk (until migration 0037)"
+SINGLES = (AS_IT_IS, BY_A_CURSOR, PLANNED_EACH_TIME, RULES_AS_CHECKS, NOT_NOTED, WAITED_FOR)
 
 # Name, what to change first, and what to change back.
 VARIANTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -62,10 +65,15 @@ USED = """
     from pg_stat_database
     where datname = current_database()
 """
-# A claim as it was before it was noted in job_claim.
-UNNOTED = Statement(
-    "claim_unnoted", re.sub(r",\s+noted as.*?(?=\s+update job)", "", queue.CLAIM, flags=re.DOTALL)
-)
+# A claim as it was before: what is taken out of it now.
+BEFORE = {
+    NOT_NOTED: re.compile(r",\s+noted as.*?(?=\s+update job)", re.DOTALL),
+    WAITED_FOR: re.compile(r"\s+and \(select set_config\(.*"),
+}
+CLAIMS_BEFORE = {
+    variant: Statement(f"claim_{number}", part.sub("", queue.CLAIM))
+    for number, (variant, part) in enumerate(BEFORE.items())
+}
 ALIVE = "select from pg_stat_activity where pid = %s"
 HOT = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'job'"
 
@@ -129,7 +137,7 @@ def single(ours: Jobrunner, variant: str) -> dict[str, float]:
     ours.forget()
     ours.fill(JOBS)
     ours.connection.execute("vacuum analyze job")
-    claim = {BY_A_CURSOR: _claim_by_a_cursor, NOT_NOTED: _claim_unnoted}.get(variant, _claim)
+    claim = _claims(variant)
     with _runner(ours.url, planned_once=variant != PLANNED_EACH_TIME) as connection:
         place, spent, claims, completes = queue.FRONT, "", [], []
         for _ in range(SINGLE):
@@ -194,6 +202,13 @@ def _drain(connection: psycopg.Connection, batch: int) -> tuple[float, float]:
         place, spent = queue.place_of(jobs[-1]), jobs[-1].lease_token
 
 
+def _claims(variant: str) -> Claims:
+    """How that variant claims."""
+    if variant in CLAIMS_BEFORE:
+        return _claim_by(CLAIMS_BEFORE[variant])
+    return _claim_by_a_cursor if variant == BY_A_CURSOR else _claim
+
+
 def _claim(connection: Connection, slots: int, place: queue.Place, spent: str) -> list[Job]:
     tokens = [spent] if spent else []
     who = {"runner": RUNNER, "model": "sentiment"}
@@ -208,13 +223,17 @@ def _claim_by_a_cursor(
     return [Job(job_id, values["lease_token"], "sentiment", *row) for job_id, *row in rows]
 
 
-def _claim_unnoted(connection: Connection, slots: int, place: queue.Place, _: str) -> list[Job]:
-    values = _values(slots, place)
-    rows = UNNOTED.rows(connection, values)
-    return [
-        Job(id, values["lease_token"], "sentiment", input, int(attempt), int(priority), float(at))
-        for id, input, attempt, priority, at, _ in rows
-    ]
+def _claim_by(statement: Statement) -> Claims:
+    def claim(connection: Connection, slots: int, place: queue.Place, spent: str) -> list[Job]:
+        values = _values(slots, place) | {"spent": f"{{{spent}}}"}
+        rows = statement.rows(connection, values)
+        token = values["lease_token"]
+        return [
+            Job(id, token, "sentiment", input, int(attempt), int(priority), float(at))
+            for id, input, attempt, priority, at, _ in rows
+        ]
+
+    return claim
 
 
 def _values(slots: int, place: queue.Place) -> dict[str, Any]:
