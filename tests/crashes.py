@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -10,7 +10,27 @@ import psycopg
 
 from helpers import wait_for
 
+# Rows as they were before their claims.
+FORGET = """
+    update job
+    set
+        status = 'pending',
+        attempt = attempt - 1,
+        claimed_by = null,
+        lease_token = null,
+        started_at = null
+    where lease_token = any(%s::uuid[])
+"""
+FORGET_NOTES = "delete from job_claim where lease_token = any(%s::uuid[])"
 WAL_WRITER = "select pid from pg_stat_activity where backend_type = 'walwriter'"
+
+
+def forget_claims(owner: psycopg.Connection[Any], lease_tokens: Collection[str]) -> None:
+    """Leave the tables as a crash does that has forgotten these claims."""
+    with owner.transaction():
+        owner.execute(FORGET, [list(lease_tokens)])
+        owner.execute(FORGET_NOTES, [list(lease_tokens)])
+        owner.execute("truncate roll_call")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from crashes import forget_claims
 from helpers import POSITIVE, login_url
 from jobrunner import heartbeat, judge, queue
 from jobrunner.database import BoundedConnection, connect
@@ -43,19 +44,6 @@ READ_ALL = """
 
 
 NOTED = "select unnest(job_ids)::text, lease_token::text from job_claim"
-
-# What a crash leaves of claims that were not on disk.
-FORGET_CLAIMS = """
-    update job
-    set
-        status = 'pending',
-        attempt = attempt - 1,
-        claimed_by = null,
-        lease_token = null,
-        started_at = null
-    where lease_token = any(%s::uuid[])
-"""
-FORGET_NOTES = "delete from job_claim where lease_token = any(%s::uuid[])"
 
 LET_TIME_PASS = "update job set run_at = now() where status = 'pending'"
 LET_LEASE_END = "update runner set heartbeat_at = now() - interval '1 h' where id = %s"
@@ -301,9 +289,7 @@ class Protocol(RuleBasedStateMachine):
                 by_token.setdefault(job.lease_token, set()).add(job.id)
         fresh = sorted(token for token, ids in by_token.items() if self.is_fresh(token, ids))
         lost = set(data.draw(st.lists(st.sampled_from(fresh), unique=True)) if fresh else [])
-        self.owner.execute(FORGET_CLAIMS, [list(lost)])
-        self.owner.execute(FORGET_NOTES, [list(lost)])
-        self.owner.execute("truncate roll_call")
+        forget_claims(self.owner, lost)
         for job_id, expected in self.jobs.items():
             if expected.lease_token in lost:
                 self.forgotten.add((job_id, expected.lease_token))

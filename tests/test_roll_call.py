@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from crashes import crash, nothing_flushed
+from crashes import crash, forget_claims, nothing_flushed
 from helpers import POSITIVE, RUNNER, Jobs, login_url, signs, wait_for
 from jobrunner import embedded, heartbeat, judge, queue
 from jobrunner.activity import Activity
@@ -25,18 +25,6 @@ Db = psycopg.Connection[Any]
 OTHER = "there-2-abcd"
 PULSE = Pulse(False, 0, 0)
 RESULT = '{"sentiment": "positive", "confidence": 0.95}'
-
-# A row as it was before its claim.
-FORGET = """
-    update job
-    set
-        status = 'pending',
-        attempt = attempt - 1,
-        claimed_by = null,
-        lease_token = null,
-        started_at = null
-    where id = any(%s::uuid[])
-"""
 
 
 @pytest.fixture
@@ -58,14 +46,7 @@ def claim(connection: BoundedConnection, runner: str = RUNNER, slots: int = 10) 
 
 
 def forget(jobs: Jobs, *claimed: Job) -> None:
-    """Leave the tables as a crash does that has forgotten the claims of these."""
-    with jobs.db.transaction():
-        jobs.db.execute(FORGET, [[job.id for job in claimed]])
-        jobs.db.execute(
-            "delete from job_claim where lease_token = any(%s::uuid[])",
-            [[job.lease_token for job in claimed]],
-        )
-        jobs.db.execute("truncate roll_call")
+    forget_claims(jobs.db, {job.lease_token for job in claimed})
 
 
 # What the server may have forgotten.
@@ -137,11 +118,10 @@ def test_an_outcome_of_a_claim_that_was_forgotten_unnoticed_is_recorded_all_the_
 ) -> None:
     """As through a pooler, whose connection outlives the server's."""
     jobs.add_many(2)
-    kept, held = sorted(claim(runner), key=lambda job: job.id)
-    held_claims: list[Job] = []
+    [kept], [held] = claim(runner, slots=1), claim(runner, slots=1)
 
     def reclaim(connection: BoundedConnection) -> bool:
-        return bool(queue.reclaim(connection, runner=RUNNER, jobs=held_claims))
+        return bool(queue.reclaim(connection, runner=RUNNER, jobs=[kept, held]))
 
     def count(outcomes: Iterable[Outcome]) -> None:
         counted.extend(outcome.job.id for outcome in outcomes)
@@ -150,9 +130,7 @@ def test_an_outcome_of_a_claim_that_was_forgotten_unnoticed_is_recorded_all_the_
     outbox = Outbox(count, Activity(), reclaim)
     result = None if failure else RESULT
     outbox.add([Outcome(job, 0.1, result=result, failure=failure) for job in (kept, held)])
-    held_claims += outbox.jobs
     forget(jobs, held)
-    jobs.db.execute("insert into job_claim values (%s, %s::uuid[])", [kept.lease_token, [kept.id]])
 
     outbox.write(runner)
 
@@ -168,8 +146,8 @@ def test_what_was_recorded_is_counted_though_the_database_goes_away_then(
     runner: BoundedConnection, jobs: Jobs
 ) -> None:
     jobs.add_many(2)
-    kept, held = sorted(claim(runner), key=lambda job: job.id)
-    jobs.db.execute(FORGET, [[held.id]])
+    [kept], [held] = claim(runner, slots=1), claim(runner, slots=1)
+    forget(jobs, held)
     counted: list[str] = []
 
     def count(outcomes: Iterable[Outcome]) -> None:
