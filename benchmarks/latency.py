@@ -1,6 +1,7 @@
-"""From the commit of a submit to the start of its job, where workers have nothing to do."""
+"""How soon a job is started that is submitted where workers have nothing to do."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import sleep, time
 
 from benchmarks.signals import Ear
@@ -10,17 +11,46 @@ PAUSE_SECONDS = 0.03
 WARM_UP = 20
 
 
-def measure(submit: Callable[[], object], ear: Ear, jobs: int) -> list[float]:
-    """Submit one job after the other, each when the one before has started; give the seconds.
+@dataclass(frozen=True)
+class Start:
+    """When a job was submitted and started, in seconds since the epoch."""
+
+    called: float
+    # The broker's answer was read, and then, when the client was done with it, the call returned.
+    committed: float
+    returned: float
+    started: float
+
+    @property
+    def after_commit(self) -> float:
+        """Seconds; less than nothing where it was started before the answer was read."""
+        return self.started - self.committed
+
+    @property
+    def after_call(self) -> float:
+        """Seconds, with all that it takes to submit."""
+        return self.started - self.called
+
+    @property
+    def after_return(self) -> float:
+        """Seconds, as who calls sees it."""
+        return self.started - self.returned
+
+
+def measure(submit: Callable[[], float], ear: Ear, jobs: int) -> list[Start]:
+    """Submit one job after the other, each when the one before has started.
+
+    ``submit`` gives when the job was committed, in seconds since the epoch.
 
     :raises TimeoutError: when one is not started.
     """
-    seconds = [_one(submit, ear) for _ in range(WARM_UP + jobs)]
-    return seconds[WARM_UP:]
+    starts = [_one(submit, ear) for _ in range(WARM_UP + jobs)]
+    return starts[WARM_UP:]
 
 
-def _one(submit: Callable[[], object], ear: Ear) -> float:
+def _one(submit: Callable[[], float], ear: Ear) -> Start:
     sleep(PAUSE_SECONDS)
-    submit()
-    committed = time()
-    return ear.hear() - committed
+    called = time()
+    committed = submit()
+    returned = time()
+    return Start(called, committed, returned, ear.hear())

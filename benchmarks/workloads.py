@@ -48,6 +48,8 @@ from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
 PROCESSES = 2
 # So many that the 99th percentile is not just the slowest one.
 LATENCY_JOBS = 300
+# So many that the slowest of a hundred are six.
+START_JOBS = 600
 # How many requests are sent by so many connections at once: so many that less than one in a
 # hundred is the first of its connection, which waits until all the others have been accepted.
 REQUESTS = {1: 750, 16: 3000, 64: 8000}
@@ -90,8 +92,13 @@ def latencies(bench: Bench) -> None:
                 queue.forget()
                 with queue.running(1):
                     queues.rest()
-                    seconds = latency.measure(queue.submit, ear, LATENCY_JOBS)
-                _add_quantiles(bench, "commit to start, idle worker", queue, seconds)
+                    starts = latency.measure(queue.submit, ear, START_JOBS)
+                for name, seconds in (
+                    ("commit to start", [each.after_commit for each in starts]),
+                    ("call of submit to start", [each.after_call for each in starts]),
+                    ("return of submit to start", [each.after_return for each in starts]),
+                ):
+                    _add_quantiles(bench, f"{name}, idle worker", queue, seconds)
 
 
 def half_busy(bench: Bench) -> None:
@@ -104,7 +111,8 @@ def half_busy(bench: Bench) -> None:
             with ours.running(PROCESSES, JOBRUNNER_GRACE_SECONDS="0"):
                 ours.occupy()
                 queues.rest()
-                seconds = latency.measure(ours.submit, ear, LATENCY_JOBS)
+                starts = latency.measure(ours.submit, ear, LATENCY_JOBS)
+            seconds = [each.after_commit for each in starts]
             _add_quantiles(bench, "commit to start, one of two workers busy", ours, seconds)
 
 

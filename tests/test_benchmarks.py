@@ -5,20 +5,23 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from celery.signals import after_task_publish
 from psycopg.conninfo import make_conninfo
 
 from benchmarks import batching, disk, drain, latency, queues, report, signals, statements, views
 from benchmarks.figures import Figures, ratio, shown
 from benchmarks.queues import Queue, history
 from benchmarks.queues.backlog import Backlog
+from benchmarks.queues.celery import Celery
 from benchmarks.queues.history import History
 from benchmarks.queues.jobrunner import Batching, Checked, Jobrunner
 from benchmarks.webs.batchers import PEERS, Batcher, OursBatching
+from deploy_files import need
 from helpers import Jobs
 
 JOBS = 300
@@ -88,11 +91,35 @@ def test_a_full_queue_is_drained_and_its_rate_measured(
 def test_the_start_of_a_job_is_signalled_and_measured(ours: Jobrunner) -> None:
     with signals.ear() as ear, ours.running(1):
         queues.rest()
-        seconds = latency.measure(ours.submit, ear, 5)
+        starts = latency.measure(ours.submit, ear, 5)
 
-    assert len(seconds) == 5
-    # A start may be seen before the commit is answered.
-    assert all(abs(each) < 15 for each in seconds), seconds
+    assert len(starts) == 5
+    for each in starts:
+        assert each.called < each.committed < each.returned
+        assert 0 < each.after_call < 15
+        # It may be started before the commit is answered, or that answer is given on.
+        assert each.after_return < each.after_commit < each.after_call
+        assert abs(each.after_commit) < 15
+
+
+@pytest.mark.process
+def test_a_job_of_celery_is_committed_when_redis_has_answered() -> None:
+    need("redis-server")
+    returns: list[float] = []
+
+    def note(**_: object) -> None:
+        returns.append(time())
+
+    with closing(Celery("")) as celery:
+        celery.install()
+        # Its client has more to do then.
+        after_task_publish.connect(note)
+        called = time()
+        committed = celery.submit()
+        after_task_publish.disconnect(note)
+
+        assert called < committed < returns[0]
+        assert celery.left() == 1
 
 
 def test_what_the_disk_alone_takes_is_measured_as_often_as_asked_for() -> None:

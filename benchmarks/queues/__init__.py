@@ -8,11 +8,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from threading import Event
-from typing import LiteralString
+from time import time
+from typing import Any, LiteralString
 
 import psycopg
 
 SETTLE_SECONDS = 2.0
+
+
+class TimedConnection(psycopg.Connection[Any]):
+    """Knows when it has read the last answer, in seconds since the epoch."""
+
+    answered_at = 0.0
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        answer = super().wait(*args, **kwargs)
+        self.answered_at = time()
+        return answer
 
 
 class Queue(ABC):
@@ -28,13 +40,13 @@ class Queue(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._connection: psycopg.Connection | None = None
+        self._connection: TimedConnection | None = None
 
     @property
-    def connection(self) -> psycopg.Connection:
+    def connection(self) -> TimedConnection:
         """A connection to look with."""
         if self._connection is None:
-            self._connection = psycopg.connect(self.url, autocommit=True)
+            self._connection = TimedConnection.connect(self.url, autocommit=True)
         return self._connection
 
     @classmethod
@@ -51,8 +63,12 @@ class Queue(ABC):
         """Submit so many jobs at once."""
 
     @abstractmethod
-    def submit(self) -> None:
-        """Submit one job that signals its start; returns when it is committed."""
+    def submit(self) -> float:
+        """Submit one job that signals its start.
+
+        Gives when the broker's answer was read that it is committed, in seconds since the epoch:
+        what the client does after that is not the queue's.
+        """
 
     @abstractmethod
     def left(self) -> int:
@@ -103,8 +119,9 @@ class SqlQueue(Queue):
     def fill(self, count: int) -> None:
         self.connection.execute(self.fill_statement, [count])
 
-    def submit(self) -> None:
+    def submit(self) -> float:
         self.connection.execute(self.submit_statement)
+        return self.connection.answered_at
 
     def left(self) -> int:
         [(count,)] = self.connection.execute(self.left_statement).fetchall()

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
+from time import time
 from typing import Any
 
 from benchmarks.queues import Queue, python
@@ -14,12 +15,13 @@ from jobrunner.embedded import free_port
 REDIS_VARIABLE = "BENCHMARK_REDIS"
 
 
-def make_app(broker: str) -> Any:
+def make_app(broker: str, transport: type | None = None) -> Any:
     """The application, for who submits and for who works."""
     from celery import Celery
 
     app = Celery("benchmark", broker=broker)
     app.conf.task_ignore_result = True
+    app.conf.broker_transport = transport
 
     @app.task(name="quick")
     def quick(text: str, signal: bool = False) -> None:
@@ -27,6 +29,30 @@ def make_app(broker: str) -> Any:
             signal_start()
 
     return app
+
+
+class Answers:
+    """When Redis's last answer was read, in seconds since the epoch, by ``transport``."""
+
+    def __init__(self) -> None:
+        from kombu.transport import redis
+
+        self.read_at = 0.0
+        answers = self
+
+        class TimedConnection(redis.Channel.connection_class):  # type: ignore[misc]
+            def read_response(self, *args: Any, **kwargs: Any) -> Any:
+                answer = super().read_response(*args, **kwargs)
+                answers.read_at = time()
+                return answer
+
+        class TimedChannel(redis.Channel):  # type: ignore[misc]
+            connection_class = TimedConnection
+
+        class TimedTransport(redis.Transport):  # type: ignore[misc]
+            Channel = TimedChannel
+
+        self.transport = TimedTransport
 
 
 class Celery(Queue):
@@ -52,7 +78,8 @@ class Celery(Queue):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._app = make_app(self.broker)
+        self._answers = Answers()
+        self._app = make_app(self.broker, self._answers.transport)
 
     @property
     def broker(self) -> str:
@@ -65,8 +92,9 @@ class Celery(Queue):
             for _ in range(count):
                 task.apply_async(["This product is amazing! " * 8], producer=producer)
 
-    def submit(self) -> None:
+    def submit(self) -> float:
         self._app.tasks["quick"].apply_async(["now", True])
+        return self._answers.read_at
 
     def left(self) -> int:
         import redis
