@@ -11,14 +11,12 @@ from typing import Any
 
 import psycopg
 
+from jobrunner.database import LOCK_SECONDS, brief
 from jobrunner.outcome import Outcome
 
 Connection = psycopg.Connection[Any]
 
 READ_BOUNDS = "select histogram_bounds(), batch_size_bounds()"
-
-# Somebody may hold the rows: that is no reason to keep jobs waiting.
-WAIT_BRIEFLY = "set local lock_timeout = '100ms'"
 
 # Rows in the order of their key, so that two runners do not lock each other out.
 RECORD = """
@@ -171,16 +169,17 @@ class Activity:
         else:
             counts.retried += 1
 
-    def record(self, connection: Connection) -> None:
+    def record(self, connection: Connection, lock_seconds: float = LOCK_SECONDS) -> None:
         """Add all that was counted to what the database knows, and begin anew.
+
+        Who holds the rows is waited for so long.
 
         :raises psycopg.Error: when that can't be done now; the counts stay.
         """
         self._count_calls()
         if self._counts:
             rows = [{"model": model} | asdict(counts) for model, counts in self._counts.items()]
-            with connection.transaction():
-                connection.execute(WAIT_BRIEFLY)
+            with brief(connection, lock_seconds):
                 connection.execute(RECORD, {"rows": json.dumps(rows)})
             self._counts = {}
 
@@ -197,6 +196,5 @@ class Activity:
 
 def delete_old(connection: Connection) -> None:
     """Delete the minutes that are too old for a plot; the row of all time stays."""
-    with connection.transaction():
-        connection.execute(WAIT_BRIEFLY)
+    with brief(connection):
         connection.execute(DELETE_OLD)

@@ -120,6 +120,7 @@ class Claimer:
     ) -> None:
         self.look_at = 0.0
         self.queue_is_empty = False
+        self._looked_at = 0.0
         self._workers = workers
         self._model = model
         self._activity = activity
@@ -150,12 +151,21 @@ class Claimer:
     def due(self) -> float:
         """When to look, by the monotonic clock. While a batch waits for more jobs, nobody looks:
         it is filled up once, when that time is over."""
-        return max(self.look_at, self._workers.hold_until)
+        look_at = self.look_at
+        if self._sleep.holds(self._model) and not self._sleep.is_sound:
+            # Since another model of the runner is busy, perhaps only after that was planned.
+            look_at = min(look_at, self._looked_at + UNWOKEN_SECONDS)
+        return max(look_at, self._workers.hold_until)
 
     @property
     def wants_jobs(self) -> bool:
         """Whether a worker has room for a job, and no stop was asked for."""
         return not self._stopped and self._workers.room > 0
+
+    @property
+    def oversleeps(self) -> bool:
+        """Whether it is asleep, and to be woken up for jobs, though it wants none."""
+        return self._sleep.holds(self._model) and not self.wants_jobs
 
     def begin(self, runner: str) -> None:
         """Claim for a runner that has just been registered under that id."""
@@ -178,17 +188,19 @@ class Claimer:
         """Look in the next turn: a job was submitted or freed, or workers may be done."""
         self.look_at = 0.0
 
-    def claim_at_once(self, connection: queue.Connection) -> None:
-        """Claim before anything else, having been told of a job while asleep."""
+    def claim_at_once(self, connection: queue.Connection) -> int:
+        """Claim before anything else, having been told of a job while asleep; how many jobs."""
         if self._readied and self._readied.slots <= self._workers.idle:
-            self._execute(connection, self._readied)
+            return self._execute(connection, self._readied)
+        return 0
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
-        look = self.wants_jobs and monotonic() >= self.due
-        if look and self._take(connection) and self.wants_jobs:
-            self._plan_next_look(connection)
-        if self._sleep.holds(self._model) and not self.wants_jobs:
+        if self.wants_jobs and monotonic() >= self.due:
+            self._looked_at = monotonic()
+            if self._take(connection) and self.wants_jobs:
+                self._plan_next_look(connection)
+        if self.oversleeps:
             self._sleep.set(connection, self._model, False)
 
     @property
@@ -330,8 +342,6 @@ class Claimer:
     def _pause(self, connection: queue.Connection) -> float:
         """Seconds until the next poll, or until a job is due, or a look that had to wait."""
         pause = jittered(self._poll_seconds)
-        if not self._sleep.is_sound:
-            pause = min(pause, UNWOKEN_SECONDS)
         if self._owes_front_look:
             pause = min(pause, self._front_look.rest)
         if not self._due_look.due:

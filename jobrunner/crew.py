@@ -162,18 +162,20 @@ class Crew:
 
     @property
     def look_at(self) -> list[float]:
-        """When to look for jobs, by the monotonic clock, for those that want any."""
-        return [each.claimer.due for each in self.served if each.claimer.wants_jobs]
+        """When to look for jobs, by the monotonic clock, for those that want any; and at once
+        where one is to be woken up that wants none."""
+        claimers = [served.claimer for served in self.served]
+        times = [each.due for each in claimers if each.wants_jobs]
+        return times + [0.0 for each in claimers if each.oversleeps]
 
     def begin(self, runner: str) -> None:
         """Claim for a runner that has just been registered under that id."""
         for served in self.served:
             served.claimer.begin(runner)
 
-    def claim_at_once(self, connection: queue.Connection) -> None:
-        """Claim before anything else what they were told of while asleep."""
-        for served in self.served:
-            served.claimer.claim_at_once(connection)
+    def claim_at_once(self, connection: queue.Connection) -> int:
+        """Claim before anything else what they were told of while asleep; how many jobs."""
+        return sum(served.claimer.claim_at_once(connection) for served in self.served)
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker what it takes; where that is not there, sleep until it comes."""

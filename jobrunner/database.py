@@ -4,7 +4,8 @@ A statement that gets no answer in time closes its connection: a server that is 
 a network that swallows packets, gives an error like any lost connection.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any, LiteralString, TypeVar
@@ -35,6 +36,9 @@ STATEMENT_TIMEOUT = "set statement_timeout = '9s'"
 # To compile a plan takes PostgreSQL longer than any of ours does.
 NO_COMPILING = "set jit = off"
 URL_FILE = "database_url"
+# Somebody may hold rows, or a table, of what is good to know: no job is to wait for that.
+LOCK_SECONDS = 0.1
+WAIT_BRIEFLY = "select set_config('lock_timeout', round(%s * 1000)::text, true)"
 
 # A dead peer is noticed after 4 s: idle for 2, then a probe a second, two of them.
 DEFAULTS: dict[str, Any] = {
@@ -218,6 +222,19 @@ def _take_role(connection: BoundedConnection, role: str) -> None:
         raise DatabaseError(
             f"the login may not act as {role}: run `grant {role} to <login>` as its owner"
         ) from None
+
+
+@contextmanager
+def brief(
+    connection: psycopg.Connection[Any], lock_seconds: float = LOCK_SECONDS
+) -> Iterator[None]:
+    """A transaction that does not wait longer than that for a lock.
+
+    :raises psycopg.errors.LockNotAvailable: when it would have to.
+    """
+    with connection.transaction():
+        connection.execute(WAIT_BRIEFLY, [lock_seconds])
+        yield
 
 
 def first_line(error: BaseException) -> str:

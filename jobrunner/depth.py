@@ -5,12 +5,13 @@ from typing import Any
 
 import psycopg
 
+from jobrunner.database import brief
+
 Connection = psycopg.Connection[Any]
 
 # A long queue is counted no further, and a slow server is spared: that minute is left out.
 MOST = 100_000
 GIVE_UP_SOON = "set local statement_timeout = '500ms'"
-WAIT_BRIEFLY = "set local lock_timeout = '100ms'"
 
 # What another runner has counted in this minute is not counted again.
 SAMPLE = """
@@ -92,7 +93,6 @@ class Depth:
         :raises psycopg.Error: when that can't be done; this minute is left out then.
         """
         self._looked_at = self._minute
-        with connection.transaction():
+        with brief(connection):
             connection.execute(GIVE_UP_SOON)
-            connection.execute(WAIT_BRIEFLY)
             connection.execute(SAMPLE, {"models": self._models, "most": MOST})

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from jobrunner.database import brief
 from jobrunner.outcome import Job
 
 Connection = psycopg.Connection[Any]
@@ -108,13 +109,16 @@ class Reporter:
         ]
         if over := self._told.keys() - held:
             rows = [{"id": each, "attempt": self._told[each]} for each in over]
-            connection.execute(FORGET, {"over": json.dumps(rows)})
+            with brief(connection):
+                connection.execute(FORGET, {"over": json.dumps(rows)})
             self._told = {each: self._told[each] for each in self._told.keys() - over}
         if said:
-            connection.execute(TELL, {"said": json.dumps(said)})
+            with brief(connection):
+                connection.execute(TELL, {"said": json.dumps(said)})
             self._told.update((job.id, job.attempt) for job, _ in new.values() if job.id in held)
 
 
 def delete_old(connection: Connection) -> None:
     """Delete what killed runners have left behind."""
-    connection.execute(DELETE_OLD)
+    with brief(connection):
+        connection.execute(DELETE_OLD)

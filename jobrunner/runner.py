@@ -16,7 +16,7 @@ import psycopg
 from jobrunner import activity, heartbeat, janitor, log, migrations, progress, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
-from jobrunner.database import Lost, first_line
+from jobrunner.database import LOCK_SECONDS, Lost, first_line
 from jobrunner.depth import Depth
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.heartbeat import Pulse
@@ -141,8 +141,7 @@ class Runner:
             if self._is_news_alone(heard):
                 # Somebody waits for the answer. (Of what, is looked at after that.)
                 self._try(self._crew.claim_at_once)
-                # The system may let the worker wait for our processor: leave it for a moment.
-                heard |= self._crew.wait(NAP_SECONDS, self._others())
+                heard |= self._nap()
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)
@@ -156,6 +155,11 @@ class Runner:
             self._crew.wait(NAP_SECONDS, self._others(), listen=False)
             return self._crew.wait(0, [])
         return self._crew.wait(self._pause(), self._others())
+
+    def _nap(self) -> set[int]:
+        """Leave the processor for a moment: the system may let the worker wait for it that was
+        given a job. Give what can be read."""
+        return self._crew.wait(NAP_SECONDS, self._others())
 
     def _others(self) -> list[Waitable]:
         """What to wait for beside the workers; who does not read must not wait for it."""
@@ -182,7 +186,7 @@ class Runner:
         if (self._crew.ready, self._crew.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
-    def _try(self, act: Callable[[queue.Connection], None]) -> None:
+    def _try(self, act: Callable[[queue.Connection], object]) -> None:
         try:
             act(self._link.open())
         except ModelLoadError:
@@ -201,15 +205,17 @@ class Runner:
         self._cancel(connection)
         # Before what may fail again and again: a runner that lives must be seen to.
         self._keep_alive(connection)
+        self._attend(connection)
         self._write(connection)
         self._sweep(connection)
         self._release(connection, self._crew.surplus())
         self._claim(connection)
         self._record_activity(connection)
+        self._attend(connection)
         self._sample_depth(connection)
         self._tell_progress(connection)
         # What came with an answer, even with the last one, does not wake us up.
-        self._hear()
+        self._attend(connection)
         self._link.works()
 
     # Stopping
@@ -249,9 +255,7 @@ class Runner:
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
                 self._delete_spent(connection)
-                self._reporter.tell(connection, [])
-                self._owes_activity = True
-                self._record_activity(connection)
+                self._take_last_notes(connection, deadline)
                 log.info("stopped", runner=self.id, completed=self._crew.completed)
                 return
             except (JobrunnerError, psycopg.Error) as error:
@@ -259,6 +263,14 @@ class Runner:
                 self._crew.wait(max(0.0, self._link.retry_at - monotonic()), [])
         left = len(unfinished) + len(self._outbox)
         log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
+
+    def _take_last_notes(self, connection: queue.Connection, deadline: float) -> None:
+        """Count what was done, which nobody else does; somebody may hold these rows for a while."""
+        left = max(LOCK_SECONDS, deadline - monotonic() - LOCK_SECONDS)
+        self._try_to(
+            connection, lambda to: self._activity.record(to, left), "activity_not_recorded"
+        )
+        self._try_to(connection, lambda to: self._reporter.tell(to, []), "progress_not_told")
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         models = {job.id: job.model for job in jobs}
@@ -309,27 +321,36 @@ class Runner:
 
     # What a turn says to the database
 
-    def _hear(self) -> None:
-        """Take notifications; each means: look for yourself, now."""
-        self._heed(self._link.hear())
+    def _attend(self, connection: queue.Connection) -> None:
+        """Claim what it was told of meanwhile: that does not wait for all there is to say."""
+        if self._hear() and self._crew.claim_at_once(connection):
+            self._nap()
+
+    def _hear(self) -> bool:
+        """Take notifications; each means: look for yourself, now. Whether there are jobs."""
+        has_jobs = self._heed(self._link.hear())
         try:
             if self._listener.due:
                 self._listener.connect(for_jobs=not self._link.listens)
                 self._deaf, self._times.beat = None, 0.0
                 # What came while nobody listened was told to nobody.
                 self._crew.look_soon()
-            self._heed(self._listener.hear())
+            return self._heed(self._listener.hear()) or has_jobs
         except DatabaseUnavailable as error:
             self._lose_listener(error)
+            return has_jobs
 
-    def _heed(self, heard: list[Note]) -> None:
+    def _heed(self, heard: list[Note]) -> bool:
+        has_jobs = False
         for channel, payload in heard:
             if channel == "job_submitted":
+                has_jobs = True
                 self._crew.look_soon()
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:
                 self._times.beat = 0.0
+        return has_jobs
 
     def _lose_listener(self, error: DatabaseUnavailable) -> None:
         """Say so once, and by a beat that no lock is held; until it is back we poll."""
@@ -421,7 +442,7 @@ class Runner:
         try:
             self._listener.keep_lock()
             if self._listener.listens:
-                # A notification that came with the answer wakes nobody.
+                # Who was in flight when we fell asleep has told nobody.
                 self._crew.look_soon()
         except DatabaseUnavailable as error:
             self._lose_listener(error)

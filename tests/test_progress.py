@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -169,6 +170,26 @@ def test_it_reaches_the_reader_the_stream_and_the_operator(
     last = list(events)[-1]
     assert (last["status"], last["progress"]) == ("completed", None)
     wait_for(lambda: told(jobs) == [], "nothing is left")
+
+
+@pytest.mark.process
+def test_work_goes_on_while_somebody_holds_the_table(
+    services: System, owner_url: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    model = "telling=batching_models:Telling"
+    runner = services.runner("--workers", "1", "--model", model, PYTHONPATH=TESTS)
+    end = tmp_path / "end"
+    with psycopg.connect(owner_url) as holder:
+        holder.execute("lock table job_progress in share mode")
+        job_id = jobs.add(str(end), model="telling")
+        wait_for(lambda: runner.lines("progress_not_told"), "it was refused")
+        end.touch()
+        jobs.wait(job_id, "completed")
+
+    assert "canceling statement due to lock timeout" in runner.log
+    # As it would be had it waited.
+    assert "statement timeout" not in runner.log
+    assert runner.lines("database_lost") == []
 
 
 def seen_in_stream(address: str) -> Iterator[Any]:

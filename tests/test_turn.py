@@ -1,4 +1,4 @@
-"""What a runner hears while it talks to the database."""
+"""What a runner hears while it talks to the database, and its last words."""
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,16 +9,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import Jobs
+from helpers import Jobs, wait_for
 from jobrunner import heartbeat, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
-from jobrunner.runner import Runner, Settings
+from jobrunner.database import LOCK_SECONDS
+from jobrunner.runner import NAP_SECONDS, Runner, Settings
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Waitable
 
 MOCK = ModelSpec("sentiment", "jobrunner.models.mock:MockSentiment", {"delay_seconds": 0})
+
+ASLEEP = "select from runner where sleeping"
 
 
 @pytest.fixture
@@ -42,25 +45,33 @@ def settings(runner_url: str) -> Settings:
     )
 
 
-def test_news_that_comes_with_the_last_answer_of_a_turn_is_not_slept_over(
+def submit_and_tell(jobs: Jobs, connection: queue.Connection) -> None:
+    """Submit a job, and let the notification come along with the answer to something else."""
+    jobs.add()
+    connection.execute("select")
+
+
+def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_the_next_wait(
     settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = Event()
+    pending: list[int] = []
     pauses: list[float] = []
     wait, record = Crew.wait, Activity.record
 
-    def record_and_hear(activity: Activity, connection: queue.Connection) -> None:
-        record(activity, connection)
-        if not pauses and jobs.db.execute("select from runner where sleeping").rowcount:
-            jobs.add()
-            connection.execute("select")  # whose answer brings the notification along
-            pauses.append(60)
+    def record_and_hear(activity: Activity, connection: queue.Connection, *more: float) -> None:
+        record(activity, connection, *more)
+        if not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
+            submit_and_tell(jobs, connection)
+            told.set()
 
     def wait_and_note(
         crew: Crew, seconds: float, others: Sequence[Waitable], listen: bool = True
     ) -> Collection[int]:
-        if pauses:
+        if told.is_set():
+            pending.append(jobs.count("pending"))
             pauses.append(seconds)
-            signals.count = 2
+            signals.count = 2 if len(pauses) == 2 else 0
         return wait(crew, seconds, others, listen)
 
     monkeypatch.setattr(Activity, "record", record_and_hear)
@@ -68,7 +79,39 @@ def test_news_that_comes_with_the_last_answer_of_a_turn_is_not_slept_over(
     with StopSignals() as signals:
         Runner(settings, [MOCK], signals).run()
 
-    assert pauses[1] == 0
+    assert pending[0] == 0
+    # Its worker may run first; then it has to say that it needs not be woken up any more.
+    assert pauses[:2] == [NAP_SECONDS, 0]
+
+
+def test_a_job_that_comes_while_the_runner_beats_is_claimed_before_it_says_more(
+    settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Event()
+    pending: list[int] = []
+    beat, write = heartbeat.beat, Runner._write
+
+    def beat_and_hear(
+        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+    ) -> heartbeat.Answer | None:
+        answer = beat(connection, runner, pulse)
+        if not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
+            submit_and_tell(jobs, connection)
+            told.set()
+        return answer
+
+    def note_and_write(runner: Runner, connection: queue.Connection) -> None:
+        if told.is_set():
+            pending.append(jobs.count("pending"))
+            signals.count = 2
+        write(runner, connection)
+
+    monkeypatch.setattr(heartbeat, "beat", beat_and_hear)
+    monkeypatch.setattr(Runner, "_write", note_and_write)
+    with StopSignals() as signals:
+        Runner(settings, [MOCK], signals).run()
+
+    assert pending[0] == 0
 
 
 @pytest.mark.parametrize("lost", ["reclaim", "register"])
@@ -110,3 +153,42 @@ def test_a_runner_claims_again_though_an_answer_of_the_database_was_lost(
         Runner(settings, [MOCK], signals).run()
 
     used.result()
+
+
+def test_a_runner_that_leaves_waits_for_who_holds_the_counts(
+    settings: Settings,
+    owner_url: str,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = "select sum(completed) from activity where minute = '-infinity'"
+    waits = f"""
+        select
+        from pg_locks
+        where
+            not granted
+            and waitstart < clock_timestamp() - interval '{5 * LOCK_SECONDS} s'
+    """
+
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            wait_for(lambda: jobs.db.execute(counted).fetchone() == (1,), "it is counted")
+            with psycopg.connect(owner_url) as holder:
+                holder.execute("select from activity for update")
+                jobs.wait(jobs.add(), "completed")
+                signals.count = 1
+                wait_for(lambda: not jobs.db.execute("select from runner").rowcount, "it leaves")
+                wait_for(lambda: jobs.db.execute(waits).rowcount, "it waits")
+        finally:
+            signals.count = 2
+
+    # So that it waits as long as it takes us.
+    monkeypatch.setattr("jobrunner.runner.LAST_WORDS_SECONDS", 60)
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        Runner(settings, [MOCK], signals).run()
+
+    used.result()
+    assert jobs.db.execute(counted).fetchone() == (2,)
