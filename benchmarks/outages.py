@@ -7,14 +7,14 @@ to the start of the model before and after. Takes about seven minutes.
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from threading import Event
 from time import monotonic
 
 import psycopg
 
-from benchmarks import latency, system
-from benchmarks.queues import TimedConnection
+from benchmarks import latency, queues, system
 from benchmarks.queues.jobrunner import SUBMIT
 from benchmarks.signals import Ear, ear
 from jobrunner.embedded import Server
@@ -120,18 +120,14 @@ def _terminate(server: Server) -> None:
 
 def _start_latency(server: Server, signals: Ear) -> float:
     """The median from commit to start; waits first until the runner has nothing to do."""
-    with TimedConnection.connect(server.url, autocommit=True) as connection:
+    with psycopg.connect(server.url, autocommit=True) as connection:
         deadline = monotonic() + system.START_SECONDS
         while connection.execute("select from runner where sleeping").rowcount == 0:
             if monotonic() > deadline:
                 raise SystemExit("the runner does not come to rest")
             Event().wait(0.05)
         connection.execute(EMPTY)
-
-        def submit() -> float:
-            connection.execute(SUBMIT)
-            return connection.answered_at
-
+        submit = partial(queues.answered, connection, SUBMIT)
         starts = latency.measure(submit, signals, LATENCY_JOBS)
         return median(each.after_commit for each in starts)
 

@@ -85,7 +85,7 @@ def indexes(bench: Bench) -> None:
 
 
 def latencies(bench: Bench) -> None:
-    """From commit to start, on an idle worker."""
+    """From commit to start, on an idle worker; and from when the client was called, and done."""
     with signals.ear() as ear:
         for contenders in bench.turns(bench.queues(PROMPT)):
             for queue in contenders:

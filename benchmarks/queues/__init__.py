@@ -9,22 +9,12 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from threading import Event
 from time import time
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
+from psycopg.pq import ExecStatus
 
 SETTLE_SECONDS = 2.0
-
-
-class TimedConnection(psycopg.Connection[Any]):
-    """Knows when it has read the last answer, in seconds since the epoch."""
-
-    answered_at = 0.0
-
-    def wait(self, *args: Any, **kwargs: Any) -> Any:
-        answer = super().wait(*args, **kwargs)
-        self.answered_at = time()
-        return answer
 
 
 class Queue(ABC):
@@ -40,13 +30,13 @@ class Queue(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._connection: TimedConnection | None = None
+        self._connection: psycopg.Connection | None = None
 
     @property
-    def connection(self) -> TimedConnection:
+    def connection(self) -> psycopg.Connection:
         """A connection to look with."""
         if self._connection is None:
-            self._connection = TimedConnection.connect(self.url, autocommit=True)
+            self._connection = psycopg.connect(self.url, autocommit=True)
         return self._connection
 
     @classmethod
@@ -120,12 +110,25 @@ class SqlQueue(Queue):
         self.connection.execute(self.fill_statement, [count])
 
     def submit(self) -> float:
-        self.connection.execute(self.submit_statement)
-        return self.connection.answered_at
+        return answered(self.connection, self.submit_statement)
 
     def left(self) -> int:
         [(count,)] = self.connection.execute(self.left_statement).fetchall()
         return int(count)
+
+
+def answered(connection: psycopg.Connection, statement: LiteralString) -> float:
+    """Execute a statement; give when its answer was read, in seconds since the epoch.
+
+    At libpq's level: psycopg has more to do then.
+
+    :raises psycopg.Error: when it is refused.
+    """
+    result = connection.pgconn.exec_(statement.encode())
+    moment = time()
+    if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+        raise psycopg.errors.error_from_result(result)
+    return moment
 
 
 def rest() -> None:

@@ -70,9 +70,9 @@ class Celery(Queue):
         return None if shutil.which("redis-server") else "the program redis-server"
 
     def install(self) -> None:
-        self._port = free_port()
+        self.port = free_port()
         self._folder = TemporaryDirectory()
-        usual = ["--port", str(self._port), "--save", "", "--bind", "127.0.0.1"]
+        usual = ["--port", str(self.port), "--save", "", "--bind", "127.0.0.1"]
         self._server = subprocess.Popen(
             ["redis-server", *usual, "--dir", self._folder.name, *self.redis_options],
             stdout=subprocess.DEVNULL,
@@ -84,7 +84,7 @@ class Celery(Queue):
     @property
     def broker(self) -> str:
         """Where its Redis listens."""
-        return f"redis://127.0.0.1:{self._port}/0"
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def fill(self, count: int) -> None:
         task = self._app.tasks["quick"]
@@ -99,7 +99,7 @@ class Celery(Queue):
     def left(self) -> int:
         import redis
 
-        client = redis.Redis(port=self._port)
+        client = redis.Redis(port=self.port)
         return int(client.llen("celery")) + int(client.hlen("unacked"))
 
     def commands(self, processes: int) -> list[list[str]]:
