@@ -197,9 +197,9 @@ class Claimer:
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
         if self.wants_jobs and monotonic() >= self.due:
-            self._looked_at = monotonic()
             if self._take(connection) and self.wants_jobs:
                 self._plan_next_look(connection)
+            self._looked_at = monotonic()
         if self.oversleeps:
             self._sleep.set(connection, self._model, False)
 

@@ -107,15 +107,15 @@ class Reporter:
             for job, progress in new.values()
             if job.id in held
         ]
+        if said:
+            with brief(connection):
+                connection.execute(TELL, {"said": json.dumps(said)})
+            self._told.update((job.id, job.attempt) for job, _ in new.values() if job.id in held)
         if over := self._told.keys() - held:
             rows = [{"id": each, "attempt": self._told[each]} for each in over]
             with brief(connection):
                 connection.execute(FORGET, {"over": json.dumps(rows)})
             self._told = {each: self._told[each] for each in self._told.keys() - over}
-        if said:
-            with brief(connection):
-                connection.execute(TELL, {"said": json.dumps(said)})
-            self._told.update((job.id, job.attempt) for job, _ in new.values() if job.id in held)
 
 
 def delete_old(connection: Connection) -> None:

@@ -201,7 +201,7 @@ class Runner:
     def _talk(self, connection: queue.Connection) -> None:
         if self._away_since is not None:
             self._come_back(connection)
-        self._hear()
+        self._attend(connection)
         self._cancel(connection)
         # Before what may fail again and again: a runner that lives must be seen to.
         self._keep_alive(connection)
@@ -255,22 +255,26 @@ class Runner:
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
                 self._delete_spent(connection)
-                self._take_last_notes(connection, deadline)
-                log.info("stopped", runner=self.id, completed=self._crew.completed)
-                return
             except (JobrunnerError, psycopg.Error) as error:
                 self._lose(error)
                 self._crew.wait(max(0.0, self._link.retry_at - monotonic()), [])
+                continue
+            self._take_last_notes(connection, deadline)
+            log.info("stopped", runner=self.id, completed=self._crew.completed)
+            return
         left = len(unfinished) + len(self._outbox)
         log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
 
     def _take_last_notes(self, connection: queue.Connection, deadline: float) -> None:
-        """Count what was done, which nobody else does; somebody may hold these rows for a while."""
-        left = max(LOCK_SECONDS, deadline - monotonic() - LOCK_SECONDS)
-        self._try_to(
-            connection, lambda to: self._activity.record(to, left), "activity_not_recorded"
-        )
-        self._try_to(connection, lambda to: self._reporter.tell(to, []), "progress_not_told")
+        """Count what was done, which nobody else does: who holds these rows is waited for, unless
+        we are to stop now. Nothing else is owed to anybody any more."""
+        hurries = self._stops_heard > 1
+        rest = 0.0 if hurries else deadline - monotonic() - LOCK_SECONDS
+        try:
+            self._activity.record(connection, max(LOCK_SECONDS, rest))
+            self._reporter.tell(connection, [])
+        except psycopg.Error as error:
+            log.warning("activity_not_recorded", runner=self.id, reason=first_line(error))
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         models = {job.id: job.model for job in jobs}

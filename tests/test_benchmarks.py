@@ -139,8 +139,8 @@ def test_a_job_of_celery_is_committed_when_redis_has_answered() -> None:
     with closing(Celery("")) as celery:
         celery.install()
         celery.submit()
-        redis.Redis(port=celery.port).client_pause(500, all=False)
         held_back_until = time() + 0.5
+        redis.Redis(port=celery.port).client_pause(500, all=False)
         # Its client has more to do after that.
         after_task_publish.connect(note)
         committed = celery.submit()

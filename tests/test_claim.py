@@ -14,7 +14,7 @@ from helpers import RUNNER, Jobs
 from jobrunner import claimer as claimer_module
 from jobrunner import queue
 from jobrunner.activity import Activity
-from jobrunner.claimer import Claimer, Sleep
+from jobrunner.claimer import UNWOKEN_SECONDS, Claimer, Sleep
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.leases import Leases
 from jobrunner.outcome import Job
@@ -287,6 +287,30 @@ def test_who_is_told_of_a_job_while_asleep_claims_it_by_one_statement(
     # What is claimed once is not claimed again with the same lease token.
     claimer.claim_at_once(runner)
     assert len(places) == 1
+
+
+def test_who_sleeps_beside_a_model_that_has_become_busy_looks_often(
+    runner: BoundedConnection, jobs: Jobs, places: list[queue.Place], clock: Clock
+) -> None:
+    sleep, busy = Sleep(2), Quiet()
+    first = Claimer(Quiet(), "sentiment", 60, Activity(), sleep, Leases(list))  # type: ignore[arg-type]
+    second = Claimer(busy, "other", 60, Activity(), sleep, Leases(list))  # type: ignore[arg-type]
+    for claimer in (first, second):
+        claimer.begin(RUNNER)
+    for _ in range(2):  # They fall asleep, and look once more.
+        for claimer in (first, second):
+            clock.now = max(clock.now, claimer.due)
+            claimer.claim(runner)
+    clock.now = first.due
+    first.claim(runner)
+    assert first.due > clock.now + 30
+
+    # Now nobody is woken up.
+    busy.room = 0
+    second.claim(runner)
+
+    # So long after the end of its last look, however long that took.
+    assert first.due == clock.now + UNWOKEN_SECONDS
 
 
 def test_nothing_is_claimed_at_once_by_who_is_busy_stops_or_has_another_id(

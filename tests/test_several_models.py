@@ -59,24 +59,6 @@ def test_jobs_of_both_models_are_done_by_workers_of_their_own(services: System, 
         assert {job["model_version"] for job in done} == {version}
 
 
-def test_a_job_is_claimed_though_the_other_model_has_become_busy(
-    services: System, jobs: Jobs
-) -> None:
-    # Who is busy is listed last: by then the other one has decided when to look.
-    models = "--model", "left=changing_models:WhoAmI", "--model", "told=strange_models:Told"
-    rare = {"JOBRUNNER_POLL_SECONDS": 60, "JOBRUNNER_LEASE_SECONDS": 3600}
-    services.runner("--workers", "1", *models, TOLD_TIMEOUT_SECONDS=60, **rare)
-    wait_for(lambda: jobs.db.execute("select from runner where sleeping").rowcount, "it sleeps")
-    busy = jobs.add("sleep 60", model="told")
-    jobs.wait(busy, "processing")
-    awake = "select from runner where not sleeping"
-    wait_for(lambda: jobs.db.execute(awake).rowcount, "it is not to be woken up")
-
-    jobs.wait(jobs.add(model="left"), "completed")
-
-    assert jobs.status(busy) == "processing"
-
-
 def test_both_models_and_their_versions_are_shown(services: System, jobs: Jobs) -> None:
     wait_for_workers(services.runner("--workers", "2", *BOTH), 4)
     runner = "select models, versions, workers, ready from runner_overview"
