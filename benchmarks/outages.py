@@ -7,14 +7,14 @@ to the start of the model before and after. Takes about seven minutes.
 
 import signal
 from collections.abc import Callable
-from functools import partial
 from statistics import median
 from threading import Event
 from time import monotonic
 
 import psycopg
 
-from benchmarks import latency, queues, system
+from benchmarks import latency, system
+from benchmarks.queues import Submit
 from benchmarks.queues.jobrunner import SUBMIT
 from benchmarks.signals import Ear, ear
 from jobrunner.embedded import Server
@@ -127,8 +127,7 @@ def _start_latency(server: Server, signals: Ear) -> float:
                 raise SystemExit("the runner does not come to rest")
             Event().wait(0.05)
         connection.execute(EMPTY)
-        submit = partial(queues.answered, connection, SUBMIT)
-        starts = latency.measure(submit, signals, LATENCY_JOBS)
+        starts = latency.measure(Submit(connection, SUBMIT), signals, LATENCY_JOBS)
         return median(each.after_commit for each in starts)
 
 

@@ -13,6 +13,7 @@ from typing import LiteralString
 
 import psycopg
 from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 SETTLE_SECONDS = 2.0
 
@@ -99,36 +100,49 @@ class Queue(ABC):
             self._connection.close()
 
 
+class Submit:
+    """A statement that submits a job, prepared, at libpq's level: psycopg has more to do when it
+    has read the answer."""
+
+    def __init__(self, connection: psycopg.Connection, statement: LiteralString) -> None:
+        self._libpq = connection.pgconn
+        _require(self._libpq.prepare(b"submit", statement.encode()))
+
+    def __call__(self) -> float:
+        """Submit one; give when the answer was read, in seconds since the epoch.
+
+        :raises psycopg.Error: when it is refused.
+        """
+        result = self._libpq.exec_prepared(b"submit", None)
+        moment = time()
+        _require(result)
+        return moment
+
+
+def _require(result: PGresult) -> None:
+    if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+        raise psycopg.errors.error_from_result(result)
+
+
 class SqlQueue(Queue):
     """A queue to which jobs are submitted by SQL, as its own functions would insert them."""
 
     fill_statement: LiteralString  # with the number of jobs
     submit_statement: LiteralString
     left_statement: LiteralString
+    _submit: Submit | None = None
 
     def fill(self, count: int) -> None:
         self.connection.execute(self.fill_statement, [count])
 
     def submit(self) -> float:
-        return answered(self.connection, self.submit_statement)
+        if self._submit is None:
+            self._submit = Submit(self.connection, self.submit_statement)
+        return self._submit()
 
     def left(self) -> int:
         [(count,)] = self.connection.execute(self.left_statement).fetchall()
         return int(count)
-
-
-def answered(connection: psycopg.Connection, statement: LiteralString) -> float:
-    """Execute a statement; give when its answer was read, in seconds since the epoch.
-
-    At libpq's level: psycopg has more to do then.
-
-    :raises psycopg.Error: when it is refused.
-    """
-    result = connection.pgconn.exec_(statement.encode())
-    moment = time()
-    if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-        raise psycopg.errors.error_from_result(result)
-    return moment
 
 
 def rest() -> None:
