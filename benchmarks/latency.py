@@ -1,6 +1,6 @@
 """How soon a job is started that is submitted where workers have nothing to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import sleep, time
 
@@ -48,8 +48,25 @@ def measure(submit: Callable[[], float], ear: Ear, jobs: int) -> list[Start]:
     return starts[WARM_UP:]
 
 
-def _one(submit: Callable[[], float], ear: Ear) -> Start:
-    sleep(PAUSE_SECONDS)
+def measure_in_turns(
+    submits: Sequence[Callable[[], float]], ear: Ear, jobs: int
+) -> list[list[Start]]:
+    """The same for several, job by job, another one first each time: what else the machine does
+    meanwhile, all of them have to bear. Each rests as long as if it were alone.
+
+    :raises TimeoutError: when one is not started.
+    """
+    starts: list[list[Start]] = [[] for _ in submits]
+    pause = PAUSE_SECONDS / len(submits)
+    for number in range(WARM_UP + jobs):
+        for place in range(len(submits)):
+            turn = (number + place) % len(submits)
+            starts[turn].append(_one(submits[turn], ear, pause))
+    return [each[WARM_UP:] for each in starts]
+
+
+def _one(submit: Callable[[], float], ear: Ear, pause: float = PAUSE_SECONDS) -> Start:
+    sleep(pause)
     called = time()
     committed = submit()
     returned = time()

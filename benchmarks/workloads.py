@@ -1,7 +1,8 @@
 """What is measured, each workload by its name: the contenders take turns, run by run."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from statistics import quantiles
 
 from benchmarks import (
@@ -50,6 +51,7 @@ PROCESSES = 2
 LATENCY_JOBS = 300
 # So many that the slowest of a hundred are six.
 START_JOBS = 600
+TURNS = 1000
 # How many requests are sent by so many connections at once: so many that less than one in a
 # hundred is the first of its connection, which waits until all the others have been accepted.
 REQUESTS = {1: 750, 16: 3000, 64: 8000}
@@ -93,12 +95,33 @@ def latencies(bench: Bench) -> None:
                 with queue.running(1):
                     queues.rest()
                     starts = latency.measure(queue.submit, ear, START_JOBS)
-                for name, seconds in (
-                    ("commit to start", [each.after_commit for each in starts]),
-                    ("call of submit to start", [each.after_call for each in starts]),
-                    ("return of submit to start", [each.after_return for each in starts]),
-                ):
+                for name, seconds in _clocks(starts):
                     _add_quantiles(bench, f"{name}, idle worker", queue, seconds)
+
+
+def turns(bench: Bench) -> None:
+    """From commit to start, beside the peer that is closest, job by job."""
+    contenders = bench.queues((Jobrunner, Celery))
+    with signals.ear() as ear:
+        for _ in range(bench.runs):
+            with ExitStack() as stack:
+                for queue in contenders:
+                    queue.forget()
+                    stack.enter_context(queue.running(1))
+                queues.rest()
+                submits = [queue.submit for queue in contenders]
+                measured = latency.measure_in_turns(submits, ear, TURNS)
+            for queue, starts in zip(contenders, measured, strict=True):
+                for name, seconds in _clocks(starts):
+                    _add_quantiles(bench, f"{name}, job by job in turns", queue, seconds)
+
+
+def _clocks(starts: Sequence[latency.Start]) -> list[tuple[str, list[float]]]:
+    return [
+        ("commit to start", [each.after_commit for each in starts]),
+        ("call of submit to start", [each.after_call for each in starts]),
+        ("return of submit to start", [each.after_return for each in starts]),
+    ]
 
 
 def half_busy(bench: Bench) -> None:
@@ -333,6 +356,7 @@ def costs(bench: Bench) -> None:
 WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "drain": drains,
     "latency": latencies,
+    "turns": turns,
     "half-busy": half_busy,
     "steady": steadies,
     "submit": submits,

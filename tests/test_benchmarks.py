@@ -105,6 +105,33 @@ def test_the_start_of_a_job_is_signalled_and_measured(ours: Jobrunner) -> None:
         assert abs(each.after_commit) < 15
 
 
+@pytest.mark.process
+def test_starts_are_measured_in_turns_another_one_first_each_time(
+    ours: Jobrunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "WARM_UP", 1)
+    called: list[str] = []
+
+    def first() -> float:
+        called.append("first")
+        return ours.submit()
+
+    def second() -> float:
+        called.append("second")
+        return ours.submit()
+
+    with signals.ear() as ear, ours.running(1):
+        queues.rest()
+        measured = latency.measure_in_turns([first, second], ear, 2)
+
+    assert [len(starts) for starts in measured] == [2, 2]
+    assert called == ["first", "second", "second", "first", "first", "second"]
+    # The warm-up of each is left out.
+    [one, other] = measured
+    assert one[0].called > other[0].called
+    assert one[1].called < other[1].called
+
+
 def test_a_job_is_committed_when_postgresql_has_answered(
     ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
