@@ -270,11 +270,16 @@ class Runner:
         we are to stop now. Nothing else is owed to anybody any more."""
         hurries = self._stops_heard > 1
         rest = 0.0 if hurries else deadline - monotonic() - LOCK_SECONDS
-        try:
-            self._activity.record(connection, max(LOCK_SECONDS, rest))
-            self._reporter.tell(connection, [])
-        except psycopg.Error as error:
-            log.warning("activity_not_recorded", runner=self.id, reason=first_line(error))
+        patience = max(LOCK_SECONDS, rest)
+        notes: dict[str, Callable[[], None]] = {
+            "activity_not_recorded": lambda: self._activity.record(connection, patience),
+            "progress_not_told": lambda: self._reporter.tell(connection, []),
+        }
+        for refused, take in notes.items():
+            try:
+                take()
+            except psycopg.Error as error:
+                log.warning(refused, runner=self.id, reason=first_line(error))
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         models = {job.id: job.model for job in jobs}
