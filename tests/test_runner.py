@@ -329,7 +329,8 @@ def test_a_runner_that_was_paused_past_its_lease_records_nothing_and_goes_on(
     go = tmp_path / "go"
     paused = services.runner("--workers", "1", *TOLD, JOBRUNNER_LEASE_SECONDS=2)
     job_id = jobs.add(f"await {go}")
-    jobs.wait(job_id, "processing")
+    # Not when it is claimed: who is paused then may not have given it away yet.
+    wait_for(lambda: signs(tmp_path / "go.begun"), "its worker has begun")
     paused.send(signal.SIGSTOP)
     other = services.runner("--workers", "1", *TOLD, JOBRUNNER_LEASE_SECONDS=2)
     wait_for(lambda: jobs.get(job_id)["attempt"] == 2, "the other has it")
