@@ -5,6 +5,7 @@ Tests connect as a deployment's services do: a login a service, each with its ro
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,13 @@ def emptied(connection: psycopg.Connection[Any]) -> bool:
 @pytest.fixture
 def jobs(db: psycopg.Connection[Any]) -> Jobs:
     return Jobs(db)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """For what is done meanwhile; there are as many as have something to do at once."""
+    with ThreadPoolExecutor(150) as threads:
+        yield threads
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Idempotency-Key: a submission that is repeated is not made twice."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,12 +20,6 @@ ITEMS = [{"text": "good"}, {"text": "bad", "priority": 3}, {"text": "good"}]
 
 def post(client: FlaskClient, key: str, path: str = "/predict", **body: Any) -> TestResponse:
     return client.post(path, json=body, headers={"Idempotency-Key": key})
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(50) as threads:
-        yield threads
 
 
 def test_the_same_key_with_the_same_body_gives_the_same_job(

@@ -48,12 +48,6 @@ def inserts(web_url: str, patience: None) -> Iterator[Inserts]:
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(150) as threads:
-        yield threads
-
-
-@pytest.fixture
 def held(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A transaction that lets nobody insert until it ends."""
     with psycopg.connect(owner_url) as connection:

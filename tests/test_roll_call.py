@@ -28,12 +28,6 @@ RESULT = '{"sentiment": "positive", "confidence": 0.95}'
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as threads:
-        yield threads
-
-
-@pytest.fixture
 def other(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
     """A connection for another runner, OTHER, which is registered."""
     jobs.add_runner(OTHER)

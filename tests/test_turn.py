@@ -26,12 +26,6 @@ ASLEEP = "select from runner where sleeping"
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as threads:
-        yield threads
-
-
-@pytest.fixture
 def settings(runner_url: str) -> Settings:
     return Settings(
         url=runner_url,

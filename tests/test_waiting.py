@@ -37,12 +37,6 @@ UNKNOWN = "0197f3a2-7c54-7d1e-9f3a-5b8c2d4e6f70"
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(120) as threads:
-        yield threads
-
-
-@pytest.fixture
 def get(gunicorn: WebServer, threads: ThreadPoolExecutor) -> Submit:
     """Send a GET without waiting for its answer."""
 
