@@ -245,7 +245,7 @@ def listen_after_look() -> None:
         self.look_at = 0.0
         claim(self, connection)
         sleep(1.5)
-        connection.execute(links.LISTEN_FOR_JOBS)
+        connection.execute(links.HEAR)
         deaf.discard(id(connection))
 
     _put(links, "connect", connect_only)

@@ -1,11 +1,12 @@
 """The two connections of a runner, which come back by themselves.
 
-``Link`` is for statements; ``Listener`` has a connection of its own, to hear notifications
-and to hold the advisory lock that shows that the runner lives.
+``Link`` is for statements, and hears notifications: to pass one on wakes its session up on the
+server, and the claim that comes at once finds it awake. ``Listener`` has a connection of its own,
+a direct one, which holds the advisory lock that shows that the runner lives.
 
-That a job was submitted is heard on the connection that is to claim it: to pass the news on
-wakes the session up on the server, and the claim that comes at once finds it awake. Through a
-pooler nothing is heard, so there the listener does it.
+Each session that listens is woken up by every notification, whatever it listens for, and wants a
+processor just when a job is to be claimed. So the listener listens only where the link, through a
+pooler, hears nothing.
 """
 
 import random
@@ -24,17 +25,11 @@ MAX_PAUSE_SECONDS = 1.0
 # A try takes up to 3 s in which the runner does nothing else, and it can poll meanwhile.
 MAX_LISTENER_PAUSE_SECONDS = 30.0
 
-# These limits are the server's: a host that vanished must not hold its lock for hours. (While
-# something is under way to it, no keepalives are sent, but the same thing again and again.)
-LISTEN = """
-    set tcp_keepalives_idle = 4;
-    set tcp_keepalives_interval = 2;
-    set tcp_keepalives_count = 3;
-    set tcp_user_timeout = 10000;
+HEAR = """
+    listen job_submitted;
     listen runner_stop_requested;
     listen cancel_requested
 """
-LISTEN_FOR_JOBS = "listen job_submitted"
 # It would be told of nothing, and its lock would stay with the pooler.
 POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
 ANSWER_SECONDS = 3.0
@@ -49,7 +44,15 @@ PLANNING = """
     set enable_hashjoin = off;
     set enable_mergejoin = off
 """
-SESSION = f"{PLANNING}; {LISTEN_FOR_JOBS}"
+SESSION = f"{PLANNING}; {HEAR}"
+# These limits are the server's: a host that vanished must not hold its lock for hours. (While
+# something is under way to it, no keepalives are sent, but the same thing again and again.)
+GIVEN_UP_SOON = """
+    set tcp_keepalives_idle = 4;
+    set tcp_keepalives_interval = 2;
+    set tcp_keepalives_count = 3;
+    set tcp_user_timeout = 10000
+"""
 HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
 
 
@@ -155,24 +158,24 @@ class Link:
 
 
 class Listener:
-    """Hears of cancels and stops, holds the lock; without it the runner looks for them."""
+    """Holds the lock, and hears what a link through a pooler can't."""
 
     def __init__(self, url: str, runner: str, gives_up: Callable[[], bool] | None = None) -> None:
         self.holds_lock = False
         name = f"jobrunner listener {runner}"
-        self._link = Link(url, name, LISTEN, MAX_LISTENER_PAUSE_SECONDS, gives_up)
+        self._link = Link(url, name, GIVEN_UP_SOON, MAX_LISTENER_PAUSE_SECONDS, gives_up)
         self._connection: BoundedConnection | None = None
         self._runner = runner
 
     @property
-    def listens(self) -> bool:
-        """Whether notifications can come."""
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as we know."""
         return self._connection is not None
 
     @property
     def due(self) -> bool:
         """Whether it is time to try to connect again."""
-        return self._connection is None and self._link.due
+        return not self.connected and self._link.due
 
     @property
     def retry_at(self) -> float:
@@ -183,8 +186,8 @@ class Listener:
         """The socket to wait for; only while connected."""
         return self._link.fileno()
 
-    def connect(self, for_jobs: bool) -> None:
-        """Listen, also for submitted jobs where that is asked for, and take the lock.
+    def connect(self, listens: bool) -> None:
+        """Connect, listen where that is asked for, and take the lock.
 
         :raises DatabaseUnavailable: when that can't be had now.
         """
@@ -192,8 +195,8 @@ class Listener:
             connection = self._link.open()
             if connection.pooled:
                 raise DatabaseUnavailable(POOLED)
-            if for_jobs:
-                connection.execute(LISTEN_FOR_JOBS)
+            if listens:
+                connection.execute(HEAR)
         except JobrunnerError as error:
             self.lose()
             raise DatabaseUnavailable(str(error)) from None

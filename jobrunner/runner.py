@@ -97,8 +97,8 @@ class Runner:
         )
         self._outbox = self._new_outbox()
         self._depth = Depth(self._crew.models)
-        # What is wrong, for the row of the runner: why it is not told things, deletes nothing.
-        self._deaf: str | None = None
+        # What is wrong, for the row of the runner: why it holds no lock, deletes nothing.
+        self._listener_lost: str | None = None
         self._janitor_refused: str | None = None
         self._stops_heard = 0
         self._stop_by: float | None = None
@@ -163,8 +163,12 @@ class Runner:
 
     def _others(self) -> list[Waitable]:
         """What to wait for beside the workers; who does not read must not wait for it."""
-        ears = (self._link, self._listener) if self._link.connected else ()
-        return [self._signals, *(ear for ear in ears if ear.listens)]
+        ears: list[Waitable] = [self._signals]
+        if self._link.listens:
+            ears.append(self._link)
+        if self._link.connected and self._listener.connected:
+            ears.append(self._listener)
+        return ears
 
     def _pause(self) -> float:
         """How many seconds nothing needs to be done, unless something happens."""
@@ -174,7 +178,7 @@ class Runner:
             due += [0.0] if self._outbox else []
             due += self._crew.look_at + self._reporter.tell_at
             due += [times.cancel] if self._crew.jobs else []
-            due += [] if self._listener.listens else [self._listener.retry_at]
+            due += [] if self._listener.connected else [self._listener.retry_at]
         if self._stop_by is not None:
             due.append(self._stop_by)
         return max(0.0, min(due) - monotonic())
@@ -340,8 +344,8 @@ class Runner:
         has_jobs = self._heed(self._link.hear())
         try:
             if self._listener.due:
-                self._listener.connect(for_jobs=not self._link.listens)
-                self._deaf, self._times.beat = None, 0.0
+                self._listener.connect(listens=not self._link.listens)
+                self._listener_lost, self._times.beat = None, 0.0
                 # What came while nobody listened was told to nobody.
                 self._crew.look_soon()
             return self._heed(self._listener.hear()) or has_jobs
@@ -363,10 +367,10 @@ class Runner:
 
     def _lose_listener(self, error: DatabaseUnavailable) -> None:
         """Say so once, and by a beat that no lock is held; until it is back we poll."""
-        if self._deaf is None:
+        if self._listener_lost is None:
             log.warning("listener_lost", runner=self.id, reason=error)
-            of_what = "of cancels and stops" if self._link.listens else "of anything"
-            self._deaf, self._times.beat = f"is not told {of_what}, polls: {error}", 0.0
+            lacks = "holds no lock" if self._link.listens else "is not told of anything, polls"
+            self._listener_lost, self._times.beat = f"{lacks}: {error}", 0.0
 
     def _cancel(self, connection: queue.Connection) -> None:
         """End the inferences of which somebody wants no result any more."""
@@ -450,7 +454,7 @@ class Runner:
     def _check_listener(self) -> None:
         try:
             self._listener.keep_lock()
-            if self._listener.listens:
+            if self._link.listens or self._listener.connected:
                 # Who was in flight when we fell asleep has told nobody.
                 self._crew.look_soon()
         except DatabaseUnavailable as error:
@@ -473,7 +477,7 @@ class Runner:
         )
 
     def _troubles(self) -> tuple[str | None, ...]:
-        return self._crew.trouble, self._deaf, self._janitor_refused
+        return self._crew.trouble, self._listener_lost, self._janitor_refused
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""

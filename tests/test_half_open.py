@@ -19,6 +19,7 @@ import pytest
 
 from helpers import Jobs, signs, wait_for
 from jobrunner import embedded
+from jobrunner.links import Listener
 from processes import TOLD, Load, Process, System
 
 PIDFD_GETFD = 438
@@ -29,6 +30,8 @@ DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0 bytes
 STATEMENTS = "^jobrunner [^ ]+-[^ ]+$"
 LISTENER = "^jobrunner listener "
 WEB = "^jobrunner web$"
+
+ALIVE = "select from pg_stat_activity where pid = any(%s)"
 
 # Nobody looks into the queue within a test: who starts a job has been told of it.
 QUIET: dict[str, Any] = {"JOBRUNNER_POLL_SECONDS": 60}
@@ -145,23 +148,35 @@ def test_a_half_open_listener_is_replaced_and_hears_again(
     assert ran_once(admin, *runners)
 
 
-def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seconds(
+def test_the_lock_of_a_half_open_listener_is_free_in_seconds_and_nobody_is_found_dead(
     services: System, admin: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    """What is sent and not acknowledged is repeated, and keepalives wait meanwhile."""
     runners = two_at_work(services, admin, tmp_path / "go")
 
     half_open = drop_packets(admin, LISTENER, [runner.pid for runner in runners])
-    admin.execute("notify job_submitted")
 
-    alive = "select from pg_stat_activity where pid = any(%s)"
-    wait_for(lambda: not admin.execute(alive, [half_open]).rowcount, "they are given up", 14)
+    wait_for(lambda: not admin.execute(ALIVE, [half_open]).rowcount, "they are given up", 14)
     wait_for(lambda: has_locks(admin), "both hold their locks again")
     (tmp_path / "go").touch()
     wait_for(lambda: Jobs(admin).count("completed") == 2, "both have finished")
     assert ran_once(admin, *runners)
     for runner in runners:
         assert runner.lines("runner_lost") == runner.lines("found_dead") == []
+
+
+def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seconds(
+    admin: psycopg.Connection[Any], own_server: embedded.Server
+) -> None:
+    """What is sent and not acknowledged is repeated, and keepalives wait meanwhile."""
+    listener = Listener(own_server.url, "a runner behind a pooler")
+    listener.connect(listens=True)
+    assert listener.holds_lock
+
+    [half_open] = drop_packets(admin, LISTENER, [os.getpid()])
+    admin.execute("notify job_submitted")
+
+    wait_for(lambda: not admin.execute(ALIVE, [[half_open]]).rowcount, "it is given up", 14)
+    listener.lose()
 
 
 def two_at_work(services: System, admin: psycopg.Connection[Any], go: Path) -> list[Process]:

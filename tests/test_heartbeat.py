@@ -78,12 +78,12 @@ def test_who_was_declared_lost_does_not_come_back_by_a_beat(
 
 def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> None:
     first, second = Listener(runner_url, ME), Listener(runner_url, ME)
-    first.connect(for_jobs=False)
+    first.connect(listens=False)
     assert first.holds_lock
 
-    second.connect(for_jobs=False)
+    second.connect(listens=False)
 
-    assert second.listens
+    assert second.connected
     assert not second.holds_lock
     first.lose()
     second.lose()
@@ -91,7 +91,7 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> 
 
 def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
     listener = Listener(runner_url, ME)
-    listener.connect(for_jobs=True)
+    listener.connect(listens=True)
     assert listener.hear() == []
 
     jobs.db.execute("select pg_notify('job_submitted', '')")
