@@ -7,6 +7,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import add
 from typing import Any
 
 import psycopg
@@ -103,6 +104,13 @@ class Counts:
     calls: int = 0
     batched: int = 0
 
+    def merge(self, other: "Counts") -> None:
+        """Count what was counted there as well."""
+        for name, theirs in vars(other).items():
+            ours = getattr(self, name)
+            both = [*map(add, ours, theirs)] if isinstance(ours, list) else ours + theirs
+            setattr(self, name, both)
+
 
 class Activity:
     """Counts by model until they are recorded."""
@@ -177,11 +185,18 @@ class Activity:
         :raises psycopg.Error: when that can't be done now; the counts stay.
         """
         self._count_calls()
-        if self._counts:
-            rows = [{"model": model} | asdict(counts) for model, counts in self._counts.items()]
+        if not self._counts:
+            return
+        # More is counted while the answer is waited for.
+        told, self._counts = self._counts, {}
+        rows = [{"model": model} | asdict(counts) for model, counts in told.items()]
+        try:
             with brief(connection, lock_seconds):
                 connection.execute(RECORD, {"rows": json.dumps(rows)})
-            self._counts = {}
+        except psycopg.Error:
+            for model, counts in told.items():
+                self.of(model).merge(counts)
+            raise
 
     def _count_calls(self) -> None:
         """Count a call once there are as many jobs as it had."""

@@ -13,7 +13,7 @@ from typing import Any, LiteralString, TypeVar
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.waiting import Ready, Wait
+from psycopg.waiting import WAIT_R, Ready, Wait
 
 from jobrunner.errors import (
     DatabaseError,
@@ -93,6 +93,9 @@ class BoundedConnection(psycopg.Connection[Any]):
     answer_seconds = ANSWER_SECONDS
     # Asked ten times a second.
     gives_up: Callable[[], bool] = staticmethod(lambda: False)
+    # Waits in our stead, and does something else meanwhile: until the socket that it is given has
+    # an answer, or for a moment.
+    meanwhile: Callable[[int], None] | None = None
     pooled = False
 
     def wait(
@@ -102,6 +105,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         timeout: float | None = None,
     ) -> T:
         deadline = monotonic() + self.answer_seconds
+        interval = 0.0 if self.meanwhile else interval
         return super().wait(self._bounded(gen, deadline), interval, timeout)
 
     def _bounded(
@@ -110,6 +114,8 @@ class BoundedConnection(psycopg.Connection[Any]):
         try:
             waits_for = next(gen)
             while True:
+                if self.meanwhile and waits_for == WAIT_R:
+                    self.meanwhile(self.pgconn.socket)
                 ready = yield waits_for
                 if not ready and (monotonic() > deadline or self.gives_up()):
                     self.pgconn.finish()

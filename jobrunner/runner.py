@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
+from typing import TypeVar
 
 import psycopg
 
@@ -26,6 +27,7 @@ from jobrunner.leases import Leases
 from jobrunner.links import Link, Listener, Note
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
+from jobrunner.polling import readable
 from jobrunner.progress import Reporter
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
@@ -42,6 +44,12 @@ TELL_SECONDS = 1.0
 NAP_SECONDS = 0.001
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
+# How long at once to wait for an answer beside the work.
+SLICE_SECONDS = 0.1
+# Somebody holds a row, or the server is slow: it may be said later.
+NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Runner:
         self._settings = settings
         self._signals = signals
         self._link = Link(settings.url, f"jobrunner {self.id}", gives_up=self._gives_up)
-        self._listener = Listener(settings.listen_url, self.id, self._gives_up)
+        self._listener = self._new_listener()
         self._judge = Judge()
         self._reporter = Reporter()
         self._times = Timetable()
@@ -298,6 +306,9 @@ class Runner:
 
     def _lose(self, error: Exception) -> None:
         """Close the connection and say why, once a reason; what is in hand stays in hand."""
+        if not self._link.connected and not self._link.due:
+            # Lost already, while something was said over the other one.
+            return
         self._link.lose()
         reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
         if self._away_since is None:
@@ -329,6 +340,10 @@ class Runner:
     def _in_hand(self) -> list[Job]:
         return [*self._crew.jobs, *self._outbox.jobs]
 
+    def _new_listener(self) -> Listener:
+        url = self._settings.listen_url
+        return Listener(url, self.id, self._gives_up, self._attend_meanwhile)
+
     def _new_outbox(self) -> Outbox:
         return Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
 
@@ -338,6 +353,32 @@ class Runner:
         """Claim what it was told of meanwhile: that does not wait for all there is to say."""
         if self._hear() and self._crew.claim_at_once(connection):
             self._nap()
+
+    def _attend_meanwhile(self, answer: int) -> None:
+        """Until there is an answer on the other connection, or for a moment, do so as well."""
+        while True:
+            ears = [self._link.fileno()] if self._link.connected else []
+            heard = readable([answer, *ears], SLICE_SECONDS)
+            if not heard.intersection(ears):
+                return
+            self._try(self._claim_what_is_told)
+
+    def _claim_what_is_told(self, connection: queue.Connection) -> None:
+        if self._heed(self._link.hear()) and self._crew.claim_at_once(connection):
+            self._nap()
+
+    def _beside(self, connection: queue.Connection, act: Callable[[queue.Connection], T]) -> T:
+        """Have something said over the listener's connection, so that jobs need not wait for it;
+        over that one where there is none.
+
+        :raises psycopg.Error: when the database refuses it.
+        """
+        if self._listener.connected:
+            try:
+                return self._listener.say(act)
+            except DatabaseUnavailable as error:
+                self._lose_listener(error)
+        return act(connection)
 
     def _hear(self) -> bool:
         """Take notifications; each means: look for yourself, now. Whether there are jobs."""
@@ -396,7 +437,15 @@ class Runner:
         self._check_listener()
         self._register_models(connection)
         asked = monotonic()
-        answer = heartbeat.beat(connection, self.id, self._pulse())
+        try:
+            answer = self._beside(connection, self._beat)
+        except NOT_NOW as error:
+            if connection.closed:
+                raise
+            # Nobody else can write that row either, to say that we are dead.
+            log.warning("beat_refused", runner=self.id, reason=first_line(error))
+            self._times.beat = asked + TELL_SECONDS
+            return
         if answer is None:
             self._start_anew(connection)
             return
@@ -408,6 +457,9 @@ class Runner:
             self._reclaim(connection)
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
+
+    def _beat(self, connection: queue.Connection) -> heartbeat.Answer | None:
+        return heartbeat.beat(connection, self.id, self._pulse())
 
     def _reclaim(self, connection: queue.Connection) -> bool:
         """Say what is in hand, since a crash of the server may have made it forget claims; whether
@@ -428,18 +480,23 @@ class Runner:
         """Let the database know what was done; work does not wait for that, nor end with it."""
         if self._owes_activity:
             self._owes_activity = False
-            self._try_to(connection, self._activity.record, "activity_not_recorded")
+            self._tell(connection, self._activity.record, "activity_not_recorded")
 
     def _sample_depth(self, connection: queue.Connection) -> None:
         """Let the database know how long the queues are; that may fail as well."""
         if self._depth.due:
-            self._try_to(connection, self._depth.sample, "depth_not_sampled")
+            self._tell(connection, self._depth.sample, "depth_not_sampled")
 
     def _tell_progress(self, connection: queue.Connection) -> None:
         """Let the database know how far jobs are; work does not end with that either."""
         if self._reporter.due:
             jobs = self._crew.jobs
-            self._try_to(connection, lambda to: self._reporter.tell(to, jobs), "progress_not_told")
+            self._tell(connection, lambda to: self._reporter.tell(to, jobs), "progress_not_told")
+
+    def _tell(
+        self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
+    ) -> None:
+        self._try_to(connection, lambda to: self._beside(to, act), refused)
 
     def _try_to(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
@@ -489,7 +546,7 @@ class Runner:
         self._crew.forget_pace()
         self._outbox = self._new_outbox()
         self._listener.lose()
-        self._listener = Listener(self._settings.listen_url, self.id, self._gives_up)
+        self._listener = self._new_listener()
         self._register(connection)
         self._times.beat = 0.0
 

@@ -10,6 +10,8 @@ import pytest
 
 from chaos.postgres import Postgres, url
 from helpers import RUNNER, Jobs, wait_for
+from jobrunner.errors import DatabaseUnavailable
+from jobrunner.links import Listener
 from processes import Load, Process, System, system
 
 pytestmark = pytest.mark.process
@@ -99,6 +101,17 @@ def test_a_runner_hears_the_new_primary(services: System, postgres: Postgres) ->
         wait_for(lambda: Jobs(owner).count("completed") == 1, "the job is done")
 
     assert monotonic() - began < 10
+
+
+def test_a_standby_can_not_be_beaten_to(postgres: Postgres) -> None:
+    with postgres.connect() as owner:
+        Jobs(owner).add_runner(RUNNER)
+    [_, standby] = postgres.ports
+    address = url("chaos_runner", [standby]).replace("read-write", "any")
+    listener = Listener(address, RUNNER)
+
+    with pytest.raises(DatabaseUnavailable, match="a standby"):
+        listener.connect(listens=False)
 
 
 def test_a_new_primary_calls_the_roll_anew(postgres: Postgres) -> None:

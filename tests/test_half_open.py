@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from helpers import Jobs, signs, wait_for
+from helpers import RUNNER, Jobs, signs, wait_for
 from jobrunner import embedded
 from jobrunner.links import Listener
 from processes import TOLD, Load, Process, System
@@ -168,7 +168,8 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
     admin: psycopg.Connection[Any], own_server: embedded.Server
 ) -> None:
     """What is sent and not acknowledged is repeated, and keepalives wait meanwhile."""
-    listener = Listener(own_server.url, "a runner behind a pooler")
+    Jobs(admin).add_runner(RUNNER)
+    listener = Listener(own_server.url, RUNNER)
     listener.connect(listens=True)
     assert listener.holds_lock
 

@@ -10,6 +10,7 @@ import pytest
 from helpers import CARD, Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
+from jobrunner.errors import DatabaseUnavailable
 from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.links import Link, Listener
 from jobrunner.polling import readable
@@ -76,7 +77,8 @@ def test_who_was_declared_lost_does_not_come_back_by_a_beat(
     assert jobs.db.execute(lost, [ME]).rowcount == 1
 
 
-def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> None:
+def test_two_runners_can_not_hold_the_same_lock(runner_url: str, jobs: Jobs) -> None:
+    jobs.add_runner(ME)
     first, second = Listener(runner_url, ME), Listener(runner_url, ME)
     first.connect(listens=False)
     assert first.holds_lock
@@ -90,6 +92,7 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, db: object) -> 
 
 
 def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
+    jobs.add_runner(ME)
     listener = Listener(runner_url, ME)
     listener.connect(listens=True)
     assert listener.hear() == []
@@ -99,6 +102,68 @@ def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
 
     listener.lose()
     assert heard == [("job_submitted", "")]
+
+
+@pytest.mark.parametrize("channel", ["job_submitted", "cancel_requested", "runner_stop_requested"])
+def test_a_listener_is_not_woken_up_where_the_link_is(
+    runner_url: str, jobs: Jobs, channel: str
+) -> None:
+    jobs.add_runner(ME)
+    link, listener = Link(runner_url, ME), Listener(runner_url, ME)
+    link.open()
+    listener.connect(listens=False)
+
+    jobs.db.execute("select pg_notify(%s, '')", [channel])
+
+    assert wait_for(link.hear, "the notification has come") == [(channel, "")]
+    listener.say(lambda to: to.execute("select"))
+    assert listener.hear() == []
+    listener.lose()
+    link.lose()
+
+
+def test_a_listener_that_leads_to_another_database_is_none(runner_url: str, db: object) -> None:
+    """As one does that is not to be found there; its beats would be told that it is dead."""
+    listener = Listener(runner_url, ME)
+
+    with pytest.raises(DatabaseUnavailable, match="leads to another database"):
+        listener.connect(listens=False)
+
+    assert not listener.connected
+    assert not listener.holds_lock
+
+
+def test_what_is_said_by_a_listener_that_is_lost_is_not_lost_without_a_word(
+    runner_url: str, jobs: Jobs
+) -> None:
+    jobs.add_runner(ME)
+    listener = Listener(runner_url, ME)
+    listener.connect(listens=False)
+    pid = listener.say(lambda to: to.info.backend_pid)
+    jobs.db.execute("select pg_terminate_backend(%s)", [pid])
+
+    with pytest.raises(DatabaseUnavailable):
+        listener.say(lambda to: to.execute("select"))
+
+    assert not listener.connected
+    assert not listener.holds_lock
+
+
+def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
+    runner_url: str, jobs: Jobs
+) -> None:
+    jobs.add_runner(ME)
+    listener = Listener(runner_url, ME)
+    listener.connect(listens=False)
+
+    with jobs.db.transaction():
+        jobs.db.execute("select from runner for update")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            listener.say(lambda to: heartbeat.beat(to, ME, PULSE))
+
+    assert listener.holds_lock
+    assert listener.say(lambda to: heartbeat.beat(to, ME, PULSE))
+    listener.lose()
 
 
 def test_the_connection_for_statements_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from helpers import Jobs, wait_for
 from jobrunner import activity
 from jobrunner.activity import Activity
+from jobrunner.database import BoundedConnection
 from jobrunner.outcome import Failure, Job, Outcome
 from processes import TOLD, system
 from web_server import WebServer, add_crew
@@ -148,6 +149,56 @@ def test_what_runners_have_done_adds_up(client: FlaskClient, jobs: Jobs) -> None
     assert found["jobrunner_inference_seconds_count"] == 4
     assert found["jobrunner_inference_seconds_bucket 0.5"] == 2
     assert found["jobrunner_inference_seconds_sum"] == pytest.approx(8.6)
+
+
+def test_what_is_done_while_the_counts_are_recorded_is_counted_the_next_time(
+    client: FlaskClient, jobs: Jobs, runner: BoundedConnection
+) -> None:
+    counted = Activity()
+    counted.begin(jobs.db)
+    counted.add_waits("sentiment", [0.001])
+    released = iter(["pending"])
+
+    def release_one(_: int) -> None:
+        for status in released:
+            counted.add_released("sentiment", status)
+
+    runner.meanwhile = release_one
+    counted.record(runner)
+    assert scraped(client)["jobrunner_wait_seconds_count"] == 1
+    assert scraped(client)["jobrunner_releases_total"] == 0
+
+    counted.record(runner)
+
+    assert scraped(client)["jobrunner_wait_seconds_count"] == 1
+    assert scraped(client)["jobrunner_releases_total"] == 1
+
+
+def test_counts_that_were_refused_are_kept_with_what_was_counted_meanwhile(
+    client: FlaskClient, jobs: Jobs, runner: BoundedConnection
+) -> None:
+    counted, waited = Activity(), []
+    counted.begin(jobs.db)
+    counted.add_waits("sentiment", [0.001])
+    counted.record(runner)
+
+    def release_one(answer: int) -> None:
+        waited.append(answer)
+        counted.add_released("sentiment", "pending")
+
+    counted.add_waits("sentiment", [0.001, 7])
+    runner.meanwhile = release_one
+    with jobs.db.transaction():
+        jobs.db.execute("select from activity for update")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            counted.record(runner)
+    runner.meanwhile = None
+    counted.record(runner)
+
+    found = scraped(client)
+    assert found["jobrunner_wait_seconds_count"] == 3
+    assert found["jobrunner_wait_seconds_bucket 0.005"] == 2
+    assert found["jobrunner_releases_total"] == len(waited) > 0
 
 
 def test_calls_are_counted_by_their_size_once_all_of_their_jobs_have_ended(

@@ -1,8 +1,8 @@
 """What a runner hears while it talks to the database, and its last words."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from threading import Event
 from typing import Any
@@ -11,10 +11,9 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
-from jobrunner import heartbeat, queue
-from jobrunner.activity import Activity
+from jobrunner import heartbeat, log, queue
 from jobrunner.crew import Crew
-from jobrunner.database import LOCK_SECONDS
+from jobrunner.database import LOCK_SECONDS, BoundedConnection
 from jobrunner.runner import NAP_SECONDS, Runner, Settings
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
@@ -23,6 +22,13 @@ from jobrunner.workers import Waitable
 MOCK = ModelSpec("sentiment", "jobrunner.models.mock:MockSentiment", {"delay_seconds": 0})
 
 ASLEEP = "select from runner where sleeping"
+COUNTED = "select sum(completed) from activity where minute = '-infinity'"
+
+
+@pytest.fixture(autouse=True)
+def lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is started here writes its log to standard error, as by its command."""
+    monkeypatch.setattr(log._lines, "on", True)
 
 
 @pytest.fixture
@@ -52,10 +58,10 @@ def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_
     told = Event()
     pending: list[int] = []
     pauses: list[float] = []
-    wait, record = Crew.wait, Activity.record
+    wait, tell = Crew.wait, Runner._tell_progress
 
-    def record_and_hear(activity: Activity, connection: queue.Connection, *more: float) -> None:
-        record(activity, connection, *more)
+    def tell_and_hear(runner: Runner, connection: queue.Connection) -> None:
+        tell(runner, connection)
         if not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
             submit_and_tell(jobs, connection)
             told.set()
@@ -69,7 +75,7 @@ def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_
             signals.count = 2 if len(pauses) == 2 else 0
         return wait(crew, seconds, others, listen)
 
-    monkeypatch.setattr(Activity, "record", record_and_hear)
+    monkeypatch.setattr(Runner, "_tell_progress", tell_and_hear)
     monkeypatch.setattr(Crew, "wait", wait_and_note)
     with StopSignals() as signals:
         Runner(settings, [MOCK], signals).run()
@@ -107,6 +113,133 @@ def test_a_job_that_comes_while_the_runner_beats_is_claimed_before_it_says_more(
         Runner(settings, [MOCK], signals).run()
 
     assert pending[0] == 0
+
+
+# So that the answer comes when we want it, however long that takes.
+PATIENT = "set lock_timeout = 0; set statement_timeout = 0"
+KEY = 4711
+END_LINK = """
+    select pg_terminate_backend(pid)
+    from pg_stat_activity
+    where application_name = 'jobrunner ' || %s
+"""
+IS_WAITED_FOR = "select from pg_locks where locktype = 'advisory' and objid = %s and not granted"
+
+
+@pytest.fixture
+def beats(
+    jobs: Jobs, owner_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], AbstractContextManager[None]]:
+    """Within what it gives, a runner that is asleep waits for the answer to a beat."""
+    beat, wanted = heartbeat.beat, Event()
+
+    def beat_late(
+        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+    ) -> heartbeat.Answer | None:
+        if wanted.is_set() and jobs.db.execute(ASLEEP).rowcount:
+            wanted.clear()
+            assert isinstance(connection, BoundedConnection)
+            connection.answer_seconds = 120
+            connection.execute(PATIENT)
+            connection.execute("select pg_advisory_lock(%s)", [KEY])
+        return beat(connection, runner, pulse)
+
+    @contextmanager
+    def beats() -> Iterator[None]:
+        with psycopg.connect(owner_url, autocommit=True) as holder:
+            holder.execute("select pg_advisory_lock(%s)", [KEY])
+            wanted.set()
+            wait_for(lambda: holder.execute(IS_WAITED_FOR, [KEY]).rowcount, "it beats")
+            yield
+
+    monkeypatch.setattr(heartbeat, "beat", beat_late)
+    return beats
+
+
+def test_a_job_that_comes_while_an_answer_beside_the_work_is_waited_for_is_begun_meanwhile(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    beats: Callable[[], AbstractContextManager[None]],
+) -> None:
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            with beats():
+                job_id = jobs.add()
+                jobs.wait(job_id, "processing")
+            jobs.wait(job_id, "completed")
+        finally:
+            signals.count = 2
+
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        Runner(settings, [MOCK], signals).run()
+
+    used.result()
+    assert jobs.db.execute(COUNTED).fetchone() == (2,)
+
+
+def test_who_loses_one_connection_while_it_waits_for_the_other_says_so_once_and_goes_on(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    beats: Callable[[], AbstractContextManager[None]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            with beats():
+                assert jobs.db.execute(END_LINK, [runner.id]).fetchall() == [(True,)]
+                wait_for(lambda: not runner._link.connected, "it has noticed")
+            jobs.wait(jobs.add(), "completed")
+        finally:
+            signals.count = 2
+
+    with StopSignals() as signals:
+        runner = Runner(settings, [MOCK], signals)
+        used = threads.submit(use)
+        runner.run()
+
+    used.result()
+    said = capfd.readouterr().err
+    assert said.count("database_lost") == 1
+    assert "listener_lost" not in said
+
+
+def test_work_goes_on_while_somebody_holds_the_row_of_the_runner(
+    settings: Settings,
+    owner_url: str,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            wait_for(lambda: jobs.db.execute(ASLEEP).rowcount, "it sleeps")
+            with psycopg.connect(owner_url) as holder:
+                holder.execute("select from runner_model for update")
+                wait_for(lambda: "beat_refused" in said(), "it was refused")
+                jobs.wait(jobs.add(), "completed")
+            heard.clear()
+            jobs.db.execute("update runner set stop_requested_at = now(), stop_now = true")
+        except BaseException:
+            signals.count = 2
+            raise
+
+    def said() -> str:
+        heard.append(capfd.readouterr().err)
+        return "".join(heard)
+
+    heard: list[str] = []
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        Runner(settings, [MOCK], signals).run()
+
+    used.result()
+    assert "database_lost" not in said()
 
 
 @pytest.mark.parametrize("lost", ["reclaim", "register"])
@@ -150,7 +283,6 @@ def test_a_runner_claims_again_though_an_answer_of_the_database_was_lost(
     used.result()
 
 
-COUNTED = "select sum(completed) from activity where minute = '-infinity'"
 # For longer than anybody does who has more to do.
 WAITS_FOR_LONG = f"""
     select
