@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import TypeVar
 
 import psycopg
 
@@ -24,7 +23,8 @@ from jobrunner.heartbeat import Pulse
 from jobrunner.jitter import jittered
 from jobrunner.judge import Judge
 from jobrunner.leases import Leases
-from jobrunner.links import Link, Listener, Note
+from jobrunner.links import Link, Note
+from jobrunner.listener import Listener
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.polling import readable
@@ -48,8 +48,6 @@ LAST_WORDS_SECONDS = 3.0
 SLICE_SECONDS = 0.1
 # Somebody holds a row, or the server is slow: it may be said later.
 NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,7 @@ class Runner:
         )
         self._outbox = self._new_outbox()
         self._depth = Depth(self._crew.models)
-        # What is wrong, for the row of the runner: why it holds no lock, deletes nothing.
-        self._listener_lost: str | None = None
+        # Why it deletes nothing, for the row of the runner.
         self._janitor_refused: str | None = None
         self._stops_heard = 0
         self._stop_by: float | None = None
@@ -183,7 +180,7 @@ class Runner:
         times = self._times
         due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
-            due += [0.0] if self._outbox else []
+            due += [0.0] if self._outbox or self._listener.has_news else []
             due += self._crew.look_at + self._reporter.tell_at
             due += [times.cancel] if self._crew.jobs else []
             due += [] if self._listener.connected else [self._listener.retry_at]
@@ -341,8 +338,8 @@ class Runner:
         return [*self._crew.jobs, *self._outbox.jobs]
 
     def _new_listener(self) -> Listener:
-        url = self._settings.listen_url
-        return Listener(url, self.id, self._gives_up, self._attend_meanwhile)
+        url, meanwhile = self._settings.listen_url, self._attend_meanwhile
+        return Listener(url, self.id, self._link, meanwhile, self._gives_up)
 
     def _new_outbox(self) -> Outbox:
         return Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
@@ -367,32 +364,12 @@ class Runner:
         if self._heed(self._link.hear()) and self._crew.claim_at_once(connection):
             self._nap()
 
-    def _beside(self, connection: queue.Connection, act: Callable[[queue.Connection], T]) -> T:
-        """Have something said over the listener's connection, so that jobs need not wait for it;
-        over that one where there is none.
-
-        :raises psycopg.Error: when the database refuses it.
-        """
-        if self._listener.connected:
-            try:
-                return self._listener.say(act)
-            except DatabaseUnavailable as error:
-                self._lose_listener(error)
-        return act(connection)
-
     def _hear(self) -> bool:
         """Take notifications; each means: look for yourself, now. Whether there are jobs."""
-        has_jobs = self._heed(self._link.hear())
-        try:
-            if self._listener.due:
-                self._listener.connect(listens=not self._link.listens)
-                self._listener_lost, self._times.beat = None, 0.0
-                # What came while nobody listened was told to nobody.
-                self._crew.look_soon()
-            return self._heed(self._listener.hear()) or has_jobs
-        except DatabaseUnavailable as error:
-            self._lose_listener(error)
-            return has_jobs
+        if self._listener.tend():
+            # What came while nobody listened was told to nobody.
+            self._crew.look_soon()
+        return self._heed([*self._link.hear(), *self._listener.hear()])
 
     def _heed(self, heard: list[Note]) -> bool:
         has_jobs = False
@@ -405,13 +382,6 @@ class Runner:
             elif payload == self.id:
                 self._times.beat = 0.0
         return has_jobs
-
-    def _lose_listener(self, error: DatabaseUnavailable) -> None:
-        """Say so once, and by a beat that no lock is held; until it is back we poll."""
-        if self._listener_lost is None:
-            log.warning("listener_lost", runner=self.id, reason=error)
-            lacks = "holds no lock" if self._link.listens else "is not told of anything, polls"
-            self._listener_lost, self._times.beat = f"{lacks}: {error}", 0.0
 
     def _cancel(self, connection: queue.Connection) -> None:
         """End the inferences of which somebody wants no result any more."""
@@ -431,14 +401,15 @@ class Runner:
 
     def _keep_alive(self, connection: queue.Connection) -> None:
         """Beat when it is time; learn whether to stop, or that we were found dead."""
-        if monotonic() < self._times.beat:
+        if monotonic() < self._times.beat and not self._listener.has_news:
             return
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
         self._check_listener()
+        self._listener.has_news = False
         self._register_models(connection)
         asked = monotonic()
         try:
-            answer = self._beside(connection, self._beat)
+            answer = self._listener.say(self._beat, connection)
         except NOT_NOW as error:
             if connection.closed:
                 raise
@@ -496,7 +467,7 @@ class Runner:
     def _tell(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
     ) -> None:
-        self._try_to(connection, lambda to: self._beside(to, act), refused)
+        self._try_to(connection, lambda to: self._listener.say(act, to), refused)
 
     def _try_to(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
@@ -509,13 +480,10 @@ class Runner:
             log.warning(refused, runner=self.id, reason=first_line(error))
 
     def _check_listener(self) -> None:
-        try:
-            self._listener.keep_lock()
-            if self._link.listens or self._listener.connected:
-                # Who was in flight when we fell asleep has told nobody.
-                self._crew.look_soon()
-        except DatabaseUnavailable as error:
-            self._lose_listener(error)
+        self._listener.keep_lock()
+        if self._link.listens or self._listener.connected:
+            # Who was in flight when we fell asleep has told nobody.
+            self._crew.look_soon()
 
     def _register_models(self, connection: queue.Connection) -> None:
         """Make known what has been loaded: from then on the web takes jobs for it."""
@@ -534,7 +502,7 @@ class Runner:
         )
 
     def _troubles(self) -> tuple[str | None, ...]:
-        return self._crew.trouble, self._listener_lost, self._janitor_refused
+        return self._crew.trouble, self._listener.trouble, self._janitor_refused
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""

@@ -10,8 +10,8 @@ import pytest
 
 from chaos.postgres import Postgres, url
 from helpers import RUNNER, Jobs, wait_for
-from jobrunner.errors import DatabaseUnavailable
-from jobrunner.links import Listener
+from jobrunner.links import Link
+from jobrunner.listener import Listener
 from processes import Load, Process, System, system
 
 pytestmark = pytest.mark.process
@@ -108,10 +108,14 @@ def test_a_standby_can_not_be_beaten_to(postgres: Postgres) -> None:
         Jobs(owner).add_runner(RUNNER)
     [_, standby] = postgres.ports
     address = url("chaos_runner", [standby]).replace("read-write", "any")
-    listener = Listener(address, RUNNER)
+    link = Link(url("chaos_runner", postgres.ports), RUNNER)
+    link.open()
+    listener = Listener(address, RUNNER, link)
 
-    with pytest.raises(DatabaseUnavailable, match="a standby"):
-        listener.connect(listens=False)
+    assert not listener.tend()
+
+    link.lose()
+    assert "a standby" in str(listener.trouble)
 
 
 def test_a_new_primary_calls_the_roll_anew(postgres: Postgres) -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from helpers import RUNNER, Jobs, signs, wait_for
 from jobrunner import embedded
-from jobrunner.links import Listener
+from jobrunner.links import Link
+from jobrunner.listener import Listener
 from processes import TOLD, Load, Process, System
 
 PIDFD_GETFD = 438
@@ -169,8 +170,8 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
 ) -> None:
     """What is sent and not acknowledged is repeated, and keepalives wait meanwhile."""
     Jobs(admin).add_runner(RUNNER)
-    listener = Listener(own_server.url, RUNNER)
-    listener.connect(listens=True)
+    listener = Listener(own_server.url, RUNNER, Link(own_server.url, RUNNER))
+    assert listener.tend()
     assert listener.holds_lock
 
     [half_open] = drop_packets(admin, LISTENER, [os.getpid()])

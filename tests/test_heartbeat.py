@@ -10,9 +10,9 @@ import pytest
 from helpers import CARD, Jobs, wait_for
 from jobrunner import heartbeat
 from jobrunner.database import BoundedConnection, connect
-from jobrunner.errors import DatabaseUnavailable
 from jobrunner.heartbeat import ModelPulse, Pulse
-from jobrunner.links import Link, Listener
+from jobrunner.links import Link
+from jobrunner.listener import Listener
 from jobrunner.polling import readable
 from jobrunner.statement import Statement
 
@@ -79,11 +79,11 @@ def test_who_was_declared_lost_does_not_come_back_by_a_beat(
 
 def test_two_runners_can_not_hold_the_same_lock(runner_url: str, jobs: Jobs) -> None:
     jobs.add_runner(ME)
-    first, second = Listener(runner_url, ME), Listener(runner_url, ME)
-    first.connect(listens=False)
+    first, second = (Listener(runner_url, ME, Link(runner_url, ME)) for _ in range(2))
+    assert first.tend()
     assert first.holds_lock
 
-    second.connect(listens=False)
+    assert second.tend()
 
     assert second.connected
     assert not second.holds_lock
@@ -91,10 +91,10 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, jobs: Jobs) -> 
     second.lose()
 
 
-def test_a_listener_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:
+def test_a_listener_hears_of_new_jobs_where_the_link_does_not(runner_url: str, jobs: Jobs) -> None:
     jobs.add_runner(ME)
-    listener = Listener(runner_url, ME)
-    listener.connect(listens=True)
+    listener = Listener(runner_url, ME, Link(runner_url, ME))
+    assert listener.tend()
     assert listener.hear() == []
 
     jobs.db.execute("select pg_notify('job_submitted', '')")
@@ -109,14 +109,15 @@ def test_a_listener_is_not_woken_up_where_the_link_is(
     runner_url: str, jobs: Jobs, channel: str
 ) -> None:
     jobs.add_runner(ME)
-    link, listener = Link(runner_url, ME), Listener(runner_url, ME)
+    link = Link(runner_url, ME)
     link.open()
-    listener.connect(listens=False)
+    listener = Listener(runner_url, ME, link)
+    assert listener.tend()
 
     jobs.db.execute("select pg_notify(%s, '')", [channel])
 
     assert wait_for(link.hear, "the notification has come") == [(channel, "")]
-    listener.say(lambda to: to.execute("select"))
+    listener.say(lambda to: to.execute("select"), link.open())
     assert listener.hear() == []
     listener.lose()
     link.lose()
@@ -124,46 +125,57 @@ def test_a_listener_is_not_woken_up_where_the_link_is(
 
 def test_a_listener_that_leads_to_another_database_is_none(runner_url: str, db: object) -> None:
     """As one does that is not to be found there; its beats would be told that it is dead."""
-    listener = Listener(runner_url, ME)
+    listener = Listener(runner_url, ME, Link(runner_url, ME))
 
-    with pytest.raises(DatabaseUnavailable, match="leads to another database"):
-        listener.connect(listens=False)
+    assert not listener.tend()
 
+    assert listener.trouble
+    assert "leads to another database" in listener.trouble
     assert not listener.connected
     assert not listener.holds_lock
 
 
-def test_what_is_said_by_a_listener_that_is_lost_is_not_lost_without_a_word(
+def test_what_can_not_be_said_over_a_listener_that_is_lost_is_said_over_the_link(
     runner_url: str, jobs: Jobs
 ) -> None:
     jobs.add_runner(ME)
-    listener = Listener(runner_url, ME)
-    listener.connect(listens=False)
-    pid = listener.say(lambda to: to.info.backend_pid)
+    link = Link(runner_url, ME)
+    listener = Listener(runner_url, ME, link)
+    mine = link.open()
+    assert listener.tend()
+    pid = listener.say(lambda to: to.info.backend_pid, mine)
+    assert pid != mine.info.backend_pid
+    listener.has_news = False
     jobs.db.execute("select pg_terminate_backend(%s)", [pid])
 
-    with pytest.raises(DatabaseUnavailable):
-        listener.say(lambda to: to.execute("select"))
+    answer = listener.say(lambda to: heartbeat.beat(to, ME, PULSE), mine)
 
+    assert answer
     assert not listener.connected
     assert not listener.holds_lock
+    assert listener.has_news
+    assert listener.trouble
+    assert listener.trouble.startswith("holds no lock: ")
+    link.lose()
 
 
 def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
     runner_url: str, jobs: Jobs
 ) -> None:
     jobs.add_runner(ME)
-    listener = Listener(runner_url, ME)
-    listener.connect(listens=False)
+    link = Link(runner_url, ME)
+    listener = Listener(runner_url, ME, link)
+    assert listener.tend()
 
     with jobs.db.transaction():
         jobs.db.execute("select from runner for update")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            listener.say(lambda to: heartbeat.beat(to, ME, PULSE))
+            listener.say(lambda to: heartbeat.beat(to, ME, PULSE), link.open())
 
     assert listener.holds_lock
-    assert listener.say(lambda to: heartbeat.beat(to, ME, PULSE))
+    assert listener.say(lambda to: heartbeat.beat(to, ME, PULSE), link.open())
     listener.lose()
+    link.lose()
 
 
 def test_the_connection_for_statements_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:

@@ -13,7 +13,8 @@ from jobrunner import judge as judge_rule
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.judge import Judge
-from jobrunner.links import Listener
+from jobrunner.links import Link
+from jobrunner.listener import Listener
 
 ME = "here-1-abcd"
 OTHER = "there-2-abcd"
@@ -74,8 +75,8 @@ def test_a_live_runner_with_its_lock_is_left_alone(
     runner: BoundedConnection, runner_url: str, jobs: Jobs, judge: Judge, clock: Clock
 ) -> None:
     jobs.add_runner(OTHER, has_lock=True)
-    listener = Listener(runner_url, OTHER)
-    listener.connect(listens=True)
+    listener = Listener(runner_url, OTHER, Link(runner_url, OTHER))
+    assert listener.tend()
     assert listener.holds_lock
 
     dead = sweep_for(judge, runner, clock, 20)
@@ -118,8 +119,8 @@ def test_a_lock_that_comes_back_in_time_saves_its_runner(
 ) -> None:
     jobs.add_runner(OTHER, has_lock=True)
     assert sweep_for(judge, runner, clock, 2) == []
-    listener = Listener(runner_url, OTHER)
-    listener.connect(listens=True)
+    listener = Listener(runner_url, OTHER, Link(runner_url, OTHER))
+    assert listener.tend()
 
     dead = sweep_for(judge, runner, clock, 10)
 
