@@ -361,7 +361,7 @@ class Checker:
     def _idle(self) -> Measure:
         """The undisturbed time in which at least half of the workers had no claim.
 
-        Listeners may be broken: then runners poll.
+        Listeners may be broken: runners hear of jobs without.
         """
         disturbed = self._disturbed(but={"cut_listener", "half_open_listener"})
         claims = (

@@ -249,7 +249,7 @@ def listen_after_look() -> None:
         deaf.discard(id(connection))
 
     _put(links, "connect", connect_only)
-    _put(Runner, "_check_listener", lambda self: self._listener.keep_lock())
+    _put(Runner, "_check_listener", lambda self, link: self._listener.keep_lock(link))
     _put(Claimer, "claim", claim_then_listen)
 
 

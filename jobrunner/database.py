@@ -93,10 +93,12 @@ class BoundedConnection(psycopg.Connection[Any]):
     answer_seconds = ANSWER_SECONDS
     # Asked ten times a second.
     gives_up: Callable[[], bool] = staticmethod(lambda: False)
-    # Waits in our stead, and does something else meanwhile: until the socket that it is given has
-    # an answer, or for a moment.
+    # Waits in our stead until the socket that it is given has an answer, for a moment at most, and
+    # may do something else. For short statements: that one has been sent is not waited for so.
     meanwhile: Callable[[int], None] | None = None
     pooled = False
+    # Whether its session waits for no lock longer than LOCK_SECONDS.
+    is_brief = False
 
     def wait(
         self,
@@ -234,10 +236,13 @@ def _take_role(connection: BoundedConnection, role: str) -> None:
 def brief(
     connection: psycopg.Connection[Any], lock_seconds: float = LOCK_SECONDS
 ) -> Iterator[None]:
-    """A transaction that does not wait longer than that for a lock.
+    """Do not wait longer than that for a lock: in a transaction, unless the session is brief.
 
     :raises psycopg.errors.LockNotAvailable: when it would have to.
     """
+    if isinstance(connection, BoundedConnection) and connection.is_brief:
+        yield
+        return
     with connection.transaction():
         connection.execute(WAIT_BRIEFLY, [lock_seconds])
         yield

@@ -93,6 +93,6 @@ class Depth:
         :raises psycopg.Error: when that can't be done; this minute is left out then.
         """
         self._looked_at = self._minute
-        with brief(connection):
+        with brief(connection), connection.transaction():
             connection.execute(GIVE_UP_SOON)
             connection.execute(SAMPLE, {"models": self._models, "most": MOST})

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from jobrunner.database import first_line
+from jobrunner.database import brief, first_line
 from jobrunner.errors import ModelLoadError
 
 Connection = psycopg.Connection[Any]
@@ -73,6 +73,7 @@ READ_SCHEMAS = """
         and version = %(version)s
 """
 
+# Not waited for until it is on disk: what a crash of the server forgets of it, the next one says.
 BEAT = """
     with beat as (
         update runner
@@ -88,34 +89,11 @@ BEAT = """
         where
             id = %(id)s
             and lost_at is null
+            and (select set_config('synchronous_commit', 'off', true)) = 'off'
         returning
             id,
             stop_requested_at,
             stop_now
-    ),
-
-    served as (
-        update runner_model
-        set
-            version = now.version,
-            ready_workers = now.ready_workers,
-            jobs_per_second = now.jobs_per_second,
-            inference_seconds = now.inference_seconds,
-            batch_size = now.batch_size,
-            memory_bytes = now.memory_bytes
-        from beat
-        cross join jsonb_to_recordset(%(models)s::jsonb) as now (
-            model text,
-            version text,
-            ready_workers smallint,
-            jobs_per_second double precision,
-            inference_seconds double precision,
-            batch_size double precision,
-            memory_bytes bigint
-        )
-        where
-            runner_model.runner = beat.id
-            and runner_model.model = now.model
     )
 
     select
@@ -124,6 +102,30 @@ BEAT = """
         extract(epoch from clock_timestamp())::float8 as clock,
         (select may_claim from roll_call where roll_call.runner = beat.id) as may_claim
     from beat
+"""
+
+# Apart from the beat, which does not fail with it.
+TELL_MODELS = """
+    update runner_model
+    set
+        version = now.version,
+        ready_workers = now.ready_workers,
+        jobs_per_second = now.jobs_per_second,
+        inference_seconds = now.inference_seconds,
+        batch_size = now.batch_size,
+        memory_bytes = now.memory_bytes
+    from jsonb_to_recordset(%(models)s::jsonb) as now (
+        model text,
+        version text,
+        ready_workers smallint,
+        jobs_per_second double precision,
+        inference_seconds double precision,
+        batch_size double precision,
+        memory_bytes bigint
+    )
+    where
+        runner_model.runner = %(id)s
+        and runner_model.model = now.model
 """
 
 # Who is missing since a crash of the server may have jobs in work that are pending in its tables.
@@ -285,10 +287,19 @@ def beat(connection: Connection, runner: str, pulse: Pulse) -> Answer | None:
         "jobs_per_second": pulse.jobs_per_second,
         "inference_seconds": pulse.inference_seconds,
         "trouble": pulse.trouble,
-        "models": json.dumps([vars(each) for each in pulse.models]),
     }
     with connection.cursor(row_factory=class_row(Answer)) as cursor:
         return cursor.execute(BEAT, values).fetchone()
+
+
+def tell_models(connection: Connection, runner: str, models: Sequence[ModelPulse]) -> None:
+    """Say how each model does.
+
+    :raises psycopg.errors.LockNotAvailable: when somebody holds these rows.
+    """
+    rows = json.dumps([vars(each) for each in models])
+    with brief(connection):
+        connection.execute(TELL_MODELS, {"id": runner, "models": rows})
 
 
 def let_in(connection: Connection, runner: str) -> bool:

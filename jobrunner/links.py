@@ -7,7 +7,7 @@ that comes at once finds it awake. For what need not be waited for there is anot
 import random
 from collections.abc import Callable
 from time import monotonic
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -100,6 +100,10 @@ class Link:
             connection.add_notify_handler(self._note)
             self._connection = connection
         return self._connection
+
+    def has(self, connection: psycopg.Connection[Any] | None) -> bool:
+        """Whether this is the connection that it has now."""
+        return connection is not None and connection is self._connection
 
     def hear(self) -> list[Note]:
         """Take the notifications that have arrived.

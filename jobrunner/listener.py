@@ -24,30 +24,29 @@ from jobrunner.links import HEAR, PLANNING, Link, Note
 # A try takes up to 3 s in which the runner does nothing else, and it can poll meanwhile.
 MAX_PAUSE_SECONDS = 30.0
 ANSWER_SECONDS = 3.0
-# A beat does not wait for who holds the row of a runner: it is not to be given up with the lock.
-# Nor does it wait for the disk: what a crash of the server forgets of it, the next one says.
-# The rest are limits of the server: a host that vanished must not hold its lock for hours. (While
+# What is said here does not wait for who holds a row: it is not to be given up with the lock.
+# The rest are limits of the server: a host that vanished must not hold its locks for hours. (While
 # something is under way to it, no keepalives are sent, but the same thing again and again.)
 SESSION = f"""
     {PLANNING};
     set statement_timeout = '2s';
     set lock_timeout = '100ms';
-    set synchronous_commit = off;
+    set idle_in_transaction_session_timeout = '5s';
     set tcp_keepalives_idle = 4;
     set tcp_keepalives_interval = 2;
     set tcp_keepalives_count = 3;
     set tcp_user_timeout = 10000
 """
-# Where the row of the runner can't be written, its beats can't, nor would the lock be seen.
-HOLD_LOCK = """
-    select
-        pg_try_advisory_lock(runner_lock_key(%(id)s)),
-        exists (select from runner where id = %(id)s) and not pg_is_in_recovery()
-"""
+HOLD_LOCK = "select pg_try_advisory_lock(runner_lock_key(%s))"
+SEE_LOCK = "select runner_holds_lock(%s)"
 ELSEWHERE = "it leads to another database, or to a standby"
 # It would be told of nothing, and its lock would stay with the pooler.
 POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
 
+# Somebody holds a row, or the server is slow: it may be said later.
+NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+
+Connection = psycopg.Connection[Any]
 T = TypeVar("T")
 
 
@@ -91,8 +90,11 @@ class Listener:
         """The socket to wait for; only while connected."""
         return self._own.fileno()
 
-    def tend(self) -> bool:
-        """Connect and take the lock, where it is time to try; whether that was done."""
+    def tend(self, link: Connection) -> bool:
+        """Connect and take the lock, where it is time to try; whether that was done.
+
+        :raises psycopg.Error: of the link.
+        """
         if self.connected or not self._own.due:
             return False
         try:
@@ -106,10 +108,11 @@ class Listener:
             return False
         connection.answer_seconds = ANSWER_SECONDS
         connection.meanwhile = self._meanwhile
+        connection.is_brief = True
         self._connection = connection
-        self._own.works()
-        self.keep_lock()
+        self.keep_lock(link)
         if self.connected:
+            self._own.works()
             self.trouble, self.has_news = None, True
         return self.connected
 
@@ -117,18 +120,29 @@ class Listener:
         """Try again soon: the database has just come back."""
         self._own.works()
 
-    def keep_lock(self) -> None:
-        """Make sure of the lock: a lost connection of ours may still hold it on the server."""
+    def keep_lock(self, link: Connection) -> None:
+        """Make sure of the lock: a lost connection of ours may still hold it on the server.
+
+        :raises psycopg.Error: of the link.
+        """
         if self._connection is None or self.holds_lock:
             return
         try:
-            values = {"id": self._runner}
-            [(holds_lock, is_ours)] = self._connection.execute(HOLD_LOCK, values).fetchall()
-            if not is_ours:
-                raise DatabaseUnavailable(ELSEWHERE)
-            self.holds_lock = holds_lock
-        except (JobrunnerError, psycopg.Error) as error:
+            [(self.holds_lock,)] = self._connection.execute(HOLD_LOCK, [self._runner]).fetchall()
+        except psycopg.Error as error:
             self._give_up(error)
+            return
+        self.check(link)
+
+    def check(self, link: Connection) -> None:
+        """Make sure that it leads where the link does: there its lock is seen.
+
+        :raises psycopg.Error: of the link.
+        """
+        if self.holds_lock:
+            [(is_seen,)] = link.execute(SEE_LOCK, [self._runner]).fetchall()
+            if not is_seen:
+                self._give_up(DatabaseUnavailable(ELSEWHERE))
 
     def hear(self) -> list[Note]:
         """Take the notifications that have arrived."""
@@ -138,10 +152,9 @@ class Listener:
             self._give_up(error)
             return []
 
-    def say(
-        self, act: Callable[[psycopg.Connection[Any]], T], otherwise: psycopg.Connection[Any]
-    ) -> T:
-        """Have something said over this connection, and over the other one where it is lost.
+    def say(self, act: Callable[[Connection], T], link: Connection, *, must: bool = False) -> T:
+        """Have something said over this connection, and over the link where it is lost; where it
+        ``must`` be said, also where it is refused for another reason than NOT_NOW.
 
         :raises psycopg.Error: when the database refuses it.
         """
@@ -149,10 +162,10 @@ class Listener:
             try:
                 return act(self._connection)
             except psycopg.Error as error:
-                if not self._connection.closed:
+                if not self._connection.closed and (not must or isinstance(error, NOT_NOW)):
                     raise
                 self._give_up(error)
-        return act(otherwise)
+        return act(link)
 
     def lose(self) -> None:
         """Close the connection, and with it the lock."""

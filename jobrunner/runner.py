@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
+from typing import TypeVar
 
 import psycopg
 
@@ -19,12 +20,12 @@ from jobrunner.crew import Crew
 from jobrunner.database import LOCK_SECONDS, Lost, first_line
 from jobrunner.depth import Depth
 from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
-from jobrunner.heartbeat import Pulse
+from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.jitter import jittered
 from jobrunner.judge import Judge
 from jobrunner.leases import Leases
 from jobrunner.links import Link, Note
-from jobrunner.listener import Listener
+from jobrunner.listener import NOT_NOW, Listener
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.polling import readable
@@ -39,6 +40,8 @@ CANCEL_SECONDS = 1.0
 RESCUE_SECONDS = 10.0
 JANITOR_SECONDS = 60.0
 BEATS_PER_LEASE = 6
+# A beat is late after a third of a lease.
+LATES_PER_LEASE = 3
 TELL_SECONDS = 1.0
 # While it holds back outcomes, until there are more; and when it has given a job to a worker.
 NAP_SECONDS = 0.001
@@ -46,8 +49,8 @@ NAP_SECONDS = 0.001
 LAST_WORDS_SECONDS = 3.0
 # How long at once to wait for an answer beside the work.
 SLICE_SECONDS = 0.1
-# Somebody holds a row, or the server is slow: it may be said later.
-NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Runner:
         self._stops_heard = 0
         self._stop_by: float | None = None
         self._owes_activity = True
+        self._beaten_at = 0.0
         # Not until all runners have said what they hold, since the server has crashed.
         self._may_claim = False
         self._away_since: float | None = None
@@ -144,9 +148,9 @@ class Runner:
         with log.together():
             heard = self._wait()
             if self._is_news_alone(heard):
-                # Somebody waits for the answer. (Of what, is looked at after that.)
-                self._try(self._crew.claim_at_once)
-                heard |= self._nap()
+                # Somebody waits for the answer.
+                self._try(self._claim_what_is_told)
+                heard |= self._crew.wait(0, self._others())
             if self._signals.fileno() in heard:
                 self._signals.clear()
             self._note_stop(self._signals.count)
@@ -161,10 +165,10 @@ class Runner:
             return self._crew.wait(0, [])
         return self._crew.wait(self._pause(), self._others())
 
-    def _nap(self) -> set[int]:
+    def _nap(self) -> None:
         """Leave the processor for a moment: the system may let the worker wait for it that was
-        given a job. Give what can be read."""
-        return self._crew.wait(NAP_SECONDS, self._others())
+        given a job."""
+        self._crew.wait(NAP_SECONDS, self._others())
 
     def _others(self) -> list[Waitable]:
         """What to wait for beside the workers; who does not read must not wait for it."""
@@ -196,15 +200,19 @@ class Runner:
             self._times.beat = 0.0
 
     def _try(self, act: Callable[[queue.Connection], object]) -> None:
+        connection = None
         try:
-            act(self._link.open())
+            connection = self._link.open()
+            act(connection)
         except ModelLoadError:
             raise
         except (JobrunnerError, psycopg.Error) as error:
-            self._lose(error)
+            # It may have been lost meanwhile, while something was said over the listener's.
+            if connection is None or self._link.has(connection):
+                self._lose(error)
 
     def _is_news_alone(self, heard: set[int]) -> bool:
-        """Whether it was told of jobs, and of nothing else."""
+        """Whether it was told of something, and nothing else has happened."""
         return len(heard) == 1 and self._link.connected and self._link.fileno() in heard
 
     def _talk(self, connection: queue.Connection) -> None:
@@ -303,9 +311,6 @@ class Runner:
 
     def _lose(self, error: Exception) -> None:
         """Close the connection and say why, once a reason; what is in hand stays in hand."""
-        if not self._link.connected and not self._link.due:
-            # Lost already, while something was said over the other one.
-            return
         self._link.lose()
         reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
         if self._away_since is None:
@@ -324,6 +329,9 @@ class Runner:
         self._away_since = self._away_because = None
         self._judge.lose_contact()
         self._listener.retry_soon()
+        # It may have gone as well; or we are with another server now, and it is not.
+        self._heed(self._listener.hear())
+        self._listener.check(connection)
         self._crew.look_soon()
         self._times = Timetable(clean=self._times.clean)
 
@@ -348,25 +356,22 @@ class Runner:
 
     def _attend(self, connection: queue.Connection) -> None:
         """Claim what it was told of meanwhile: that does not wait for all there is to say."""
-        if self._hear() and self._crew.claim_at_once(connection):
+        if self._hear(connection) and self._crew.claim_at_once(connection):
             self._nap()
 
     def _attend_meanwhile(self, answer: int) -> None:
-        """Until there is an answer on the other connection, or for a moment, do so as well."""
-        while True:
-            ears = [self._link.fileno()] if self._link.connected else []
-            heard = readable([answer, *ears], SLICE_SECONDS)
-            if not heard.intersection(ears):
-                return
+        """Do so as well until there is an answer on the other connection, for a moment at most."""
+        ears = [self._link.fileno()] if self._link.connected else []
+        if readable([answer, *ears], SLICE_SECONDS).intersection(ears):
             self._try(self._claim_what_is_told)
 
     def _claim_what_is_told(self, connection: queue.Connection) -> None:
         if self._heed(self._link.hear()) and self._crew.claim_at_once(connection):
             self._nap()
 
-    def _hear(self) -> bool:
+    def _hear(self, connection: queue.Connection) -> bool:
         """Take notifications; each means: look for yourself, now. Whether there are jobs."""
-        if self._listener.tend():
+        if self._listener.tend(connection):
             # What came while nobody listened was told to nobody.
             self._crew.look_soon()
         return self._heed([*self._link.hear(), *self._listener.hear()])
@@ -404,18 +409,17 @@ class Runner:
         if monotonic() < self._times.beat and not self._listener.has_news:
             return
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
-        self._check_listener()
+        self._check_listener(connection)
         self._listener.has_news = False
         self._register_models(connection)
-        asked = monotonic()
+        asked, models = monotonic(), self._crew.pulses()
         try:
-            answer = self._listener.say(self._beat, connection)
+            answer = self._beat(connection, models)
         except NOT_NOW as error:
             if connection.closed:
                 raise
-            # Nobody else can write that row either, to say that we are dead.
             log.warning("beat_refused", runner=self.id, reason=first_line(error))
-            self._times.beat = asked + TELL_SECONDS
+            self._times.beat = min(self._times.beat, asked + TELL_SECONDS)
             return
         if answer is None:
             self._start_anew(connection)
@@ -428,9 +432,35 @@ class Runner:
             self._reclaim(connection)
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
+        self._tell(
+            connection, lambda to: heartbeat.tell_models(to, self.id, models), "models_not_told"
+        )
 
-    def _beat(self, connection: queue.Connection) -> heartbeat.Answer | None:
-        return heartbeat.beat(connection, self.id, self._pulse())
+    def _beat(
+        self, connection: queue.Connection, models: Sequence[ModelPulse]
+    ) -> heartbeat.Answer | None:
+        """Beat over the listener's connection; if that did not succeed for long, over ours, which
+        has more patience: who judges us has as much."""
+        asked = monotonic()
+
+        def beat(to: queue.Connection) -> heartbeat.Answer | None:
+            return heartbeat.beat(to, self.id, self._pulse(models))
+
+        if asked - self._beaten_at > self._settings.lease_seconds / LATES_PER_LEASE:
+            answer = beat(connection)
+        else:
+            answer = self._say(connection, beat, must=True)
+        self._beaten_at = asked
+        return answer
+
+    def _say(
+        self, connection: queue.Connection, act: Callable[[queue.Connection], T], must: bool = False
+    ) -> T:
+        """Have something said over the listener's connection; see ``Listener.say``."""
+        said = self._listener.say(act, connection, must=must)
+        if connection.closed:
+            raise psycopg.OperationalError("the connection was lost meanwhile")
+        return said
 
     def _reclaim(self, connection: queue.Connection) -> bool:
         """Say what is in hand, since a crash of the server may have made it forget claims; whether
@@ -467,7 +497,7 @@ class Runner:
     def _tell(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
     ) -> None:
-        self._try_to(connection, lambda to: self._listener.say(act, to), refused)
+        self._try_to(connection, lambda to: self._say(to, act), refused)
 
     def _try_to(
         self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
@@ -479,8 +509,8 @@ class Runner:
                 raise
             log.warning(refused, runner=self.id, reason=first_line(error))
 
-    def _check_listener(self) -> None:
-        self._listener.keep_lock()
+    def _check_listener(self, connection: queue.Connection) -> None:
+        self._listener.keep_lock(connection)
         if self._link.listens or self._listener.connected:
             # Who was in flight when we fell asleep has told nobody.
             self._crew.look_soon()
@@ -492,12 +522,12 @@ class Runner:
                 heartbeat.register_model(connection, served.name, served.workers.card)
                 served.is_registered = True
 
-    def _pulse(self) -> Pulse:
+    def _pulse(self, models: Sequence[ModelPulse]) -> Pulse:
         return Pulse(
             has_lock=self._listener.holds_lock,
             completed=self._crew.completed,
             failed=self._crew.failed,
-            models=self._crew.pulses(),
+            models=models,
             trouble="; ".join(filter(None, self._troubles())) or None,
         )
 
@@ -528,6 +558,7 @@ class Runner:
             models=dict.fromkeys(self._crew.models, self._settings.workers),
             lease_seconds=self._settings.lease_seconds,
         )
+        self._beaten_at = monotonic()
         self._activity.begin(connection)
 
     def _sweep(self, connection: queue.Connection) -> None:

@@ -109,10 +109,9 @@ def test_a_standby_can_not_be_beaten_to(postgres: Postgres) -> None:
     [_, standby] = postgres.ports
     address = url("chaos_runner", [standby]).replace("read-write", "any")
     link = Link(url("chaos_runner", postgres.ports), RUNNER)
-    link.open()
     listener = Listener(address, RUNNER, link)
 
-    assert not listener.tend()
+    assert not listener.tend(link.open())
 
     link.lose()
     assert "a standby" in str(listener.trouble)

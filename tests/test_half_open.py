@@ -171,7 +171,7 @@ def test_the_lock_of_a_half_open_listener_that_is_being_notified_is_free_in_seco
     """What is sent and not acknowledged is repeated, and keepalives wait meanwhile."""
     Jobs(admin).add_runner(RUNNER)
     listener = Listener(own_server.url, RUNNER, Link(own_server.url, RUNNER))
-    assert listener.tend()
+    assert listener.tend(admin)
     assert listener.holds_lock
 
     [half_open] = drop_packets(admin, LISTENER, [os.getpid()])

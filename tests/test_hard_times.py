@@ -270,6 +270,34 @@ def test_a_lock_that_outlasts_every_statement_loses_no_job_no_runner_and_accepts
         assert runner.lines("runner_lost") == runner.lines("found_dead") == []
 
 
+BEATS = "select count(*) from runner where lost_at is null and heartbeat_at > %s + 2 * lease"
+
+
+@pytest.mark.parametrize(
+    "lock", ["lock table runner_model in share mode", "select from runner_model for update"]
+)
+def test_runners_that_can_not_tell_of_their_models_go_on_and_find_nobody_dead(
+    services: System, admin: psycopg.Connection[Any], own_server: embedded.Server, lock: str
+) -> None:
+    both = [services.runner(MOCK_DELAY_SECONDS=0, JOBRUNNER_LEASE_SECONDS=3) for _ in "ab"]
+    jobs = Jobs(admin)
+    jobs.wait(jobs.add(), "completed")
+    ready = "select from runner where has_lock and ready_workers = workers"
+    wait_for(lambda: admin.execute(ready).rowcount == 2, "both are at work")
+
+    with psycopg.connect(own_server.url) as locker:
+        locker.execute(lock)  # type: ignore[arg-type]
+        [began] = admin.execute("select clock_timestamp()").fetchall()
+        job_id = jobs.add()
+        wait_for(lambda: admin.execute(BEATS, began).fetchone() == (2,), "two leases are over")
+        assert completed_at_first(jobs, job_id)
+
+    wait_for(lambda: all(runner.lines("models_not_told") for runner in both), "both were refused")
+    assert completed_at_first(jobs, jobs.add())
+    for runner in both:
+        assert runner.lines("runner_lost") == runner.lines("found_dead") == []
+
+
 def timed_predict(web: WebServer) -> tuple[Answer, float]:
     began = monotonic()
     return web.predict(), monotonic() - began

@@ -6,12 +6,13 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from helpers import CARD, Jobs, wait_for
-from jobrunner import heartbeat
+from jobrunner import heartbeat, migrations
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.heartbeat import ModelPulse, Pulse
-from jobrunner.links import Link
+from jobrunner.links import FIRST_PAUSE_SECONDS, Link
 from jobrunner.listener import Listener
 from jobrunner.polling import readable
 from jobrunner.statement import Statement
@@ -80,10 +81,10 @@ def test_who_was_declared_lost_does_not_come_back_by_a_beat(
 def test_two_runners_can_not_hold_the_same_lock(runner_url: str, jobs: Jobs) -> None:
     jobs.add_runner(ME)
     first, second = (Listener(runner_url, ME, Link(runner_url, ME)) for _ in range(2))
-    assert first.tend()
+    assert first.tend(jobs.db)
     assert first.holds_lock
 
-    assert second.tend()
+    assert second.tend(jobs.db)
 
     assert second.connected
     assert not second.holds_lock
@@ -94,7 +95,7 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, jobs: Jobs) -> 
 def test_a_listener_hears_of_new_jobs_where_the_link_does_not(runner_url: str, jobs: Jobs) -> None:
     jobs.add_runner(ME)
     listener = Listener(runner_url, ME, Link(runner_url, ME))
-    assert listener.tend()
+    assert listener.tend(jobs.db)
     assert listener.hear() == []
 
     jobs.db.execute("select pg_notify('job_submitted', '')")
@@ -112,7 +113,7 @@ def test_a_listener_is_not_woken_up_where_the_link_is(
     link = Link(runner_url, ME)
     link.open()
     listener = Listener(runner_url, ME, link)
-    assert listener.tend()
+    assert listener.tend(jobs.db)
 
     jobs.db.execute("select pg_notify(%s, '')", [channel])
 
@@ -123,16 +124,27 @@ def test_a_listener_is_not_woken_up_where_the_link_is(
     link.lose()
 
 
-def test_a_listener_that_leads_to_another_database_is_none(runner_url: str, db: object) -> None:
-    """As one does that is not to be found there; its beats would be told that it is dead."""
-    listener = Listener(runner_url, ME, Link(runner_url, ME))
-
-    assert not listener.tend()
+def test_a_listener_that_leads_to_another_database_is_none_and_tried_ever_more_seldom(
+    owner_url: str, runner_url: str, jobs: Jobs
+) -> None:
+    """Its lock is seen by nobody who judges us, and its beats would be told that we are dead."""
+    jobs.db.execute("create database elsewhere")
+    try:
+        with connect(make_conninfo(owner_url, dbname="elsewhere")) as owner:
+            migrations.migrate(owner)
+        url = make_conninfo(runner_url, dbname="elsewhere")
+        listener = Listener(url, ME, Link(runner_url, ME))
+        for _ in range(3):
+            wait_for(lambda: listener._own.due, "it is time to try")
+            assert not listener.tend(jobs.db)
+    finally:
+        jobs.db.execute("drop database elsewhere with (force)")
 
     assert listener.trouble
     assert "leads to another database" in listener.trouble
     assert not listener.connected
     assert not listener.holds_lock
+    assert listener._own._pause == 8 * FIRST_PAUSE_SECONDS
 
 
 def test_what_can_not_be_said_over_a_listener_that_is_lost_is_said_over_the_link(
@@ -142,7 +154,7 @@ def test_what_can_not_be_said_over_a_listener_that_is_lost_is_said_over_the_link
     link = Link(runner_url, ME)
     listener = Listener(runner_url, ME, link)
     mine = link.open()
-    assert listener.tend()
+    assert listener.tend(jobs.db)
     pid = listener.say(lambda to: to.info.backend_pid, mine)
     assert pid != mine.info.backend_pid
     listener.has_news = False
@@ -165,7 +177,7 @@ def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
     jobs.add_runner(ME)
     link = Link(runner_url, ME)
     listener = Listener(runner_url, ME, link)
-    assert listener.tend()
+    assert listener.tend(jobs.db)
 
     with jobs.db.transaction():
         jobs.db.execute("select from runner for update")

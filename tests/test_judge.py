@@ -76,7 +76,7 @@ def test_a_live_runner_with_its_lock_is_left_alone(
 ) -> None:
     jobs.add_runner(OTHER, has_lock=True)
     listener = Listener(runner_url, OTHER, Link(runner_url, OTHER))
-    assert listener.tend()
+    assert listener.tend(jobs.db)
     assert listener.holds_lock
 
     dead = sweep_for(judge, runner, clock, 20)
@@ -120,7 +120,7 @@ def test_a_lock_that_comes_back_in_time_saves_its_runner(
     jobs.add_runner(OTHER, has_lock=True)
     assert sweep_for(judge, runner, clock, 2) == []
     listener = Listener(runner_url, OTHER, Link(runner_url, OTHER))
-    assert listener.tend()
+    assert listener.tend(jobs.db)
 
     dead = sweep_for(judge, runner, clock, 10)
 

@@ -58,6 +58,7 @@ def serve(jobs: Jobs, version: str) -> None:
     heartbeat.register(jobs.db, f"of-{version}", models={"resize": 1}, lease_seconds=30)
     pulse = heartbeat.ModelPulse("resize", version, 1, 1, 0.0, None, None, None)
     heartbeat.beat(jobs.db, f"of-{version}", heartbeat.Pulse(True, 0, 0, [pulse]))
+    heartbeat.tell_models(jobs.db, f"of-{version}", [pulse])
 
 
 def faults(response: Any) -> dict[str, str]:

@@ -286,13 +286,9 @@ def test_a_runner_leads_a_whole_life(runner: Db, jobs: Jobs) -> None:
 
     heartbeat.register(runner, "there-1-abcd", models={"another": 1}, lease_seconds=30)
     heartbeat.register_model(runner, "another", CARD)
-    heartbeat.beat(
-        runner,
-        RUNNER,
-        heartbeat.Pulse(
-            True, 0, 0, [heartbeat.ModelPulse("sentiment", "1", 2, 2, 0.0, None, None, None)]
-        ),
-    )
+    model = heartbeat.ModelPulse("sentiment", "1", 2, 2, 0.0, None, None, None)
+    heartbeat.beat(runner, RUNNER, heartbeat.Pulse(True, 0, 0, [model]))
+    heartbeat.tell_models(runner, RUNNER, [model])
     first, second, third = queue.claim(runner, runner=RUNNER, model="sentiment", slots=3)
     queue.complete(runner, [Outcome(first, 0.1, result=json.dumps(POSITIVE))])
     queue.fail(runner, [Outcome(second, 0.1, failure=Failure("x", "x", retryable=False))])

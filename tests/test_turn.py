@@ -93,11 +93,11 @@ def test_a_job_that_comes_while_the_runner_beats_is_claimed_before_it_says_more(
     beat, write = heartbeat.beat, Runner._write
 
     def beat_and_hear(
-        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+        connection: queue.Connection, id: str, pulse: heartbeat.Pulse
     ) -> heartbeat.Answer | None:
-        answer = beat(connection, runner, pulse)
+        answer = beat(connection, id, pulse)
         if not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
-            submit_and_tell(jobs, connection)
+            submit_and_tell(jobs, runner._link.open())
             told.set()
         return answer
 
@@ -110,11 +110,13 @@ def test_a_job_that_comes_while_the_runner_beats_is_claimed_before_it_says_more(
     monkeypatch.setattr(heartbeat, "beat", beat_and_hear)
     monkeypatch.setattr(Runner, "_write", note_and_write)
     with StopSignals() as signals:
-        Runner(settings, [MOCK], signals).run()
+        runner = Runner(settings, [MOCK], signals)
+        runner.run()
 
     assert pending[0] == 0
 
 
+Beats = Callable[..., AbstractContextManager[None]]
 # So that the answer comes when we want it, however long that takes.
 PATIENT = "set lock_timeout = 0; set statement_timeout = 0"
 KEY = 4711
@@ -127,25 +129,26 @@ IS_WAITED_FOR = "select from pg_locks where locktype = 'advisory' and objid = %s
 
 
 @pytest.fixture
-def beats(
-    jobs: Jobs, owner_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], AbstractContextManager[None]]:
+def beats(jobs: Jobs, owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Beats:
     """Within what it gives, a runner that is asleep waits for the answer to a beat."""
-    beat, wanted = heartbeat.beat, Event()
+    beat, wanted, patience = heartbeat.beat, Event(), [120.0]
+    # Over the listener's connection, however late.
+    monkeypatch.setattr("jobrunner.runner.LATES_PER_LEASE", 0.001)
 
     def beat_late(
-        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+        connection: queue.Connection, id: str, pulse: heartbeat.Pulse
     ) -> heartbeat.Answer | None:
         if wanted.is_set() and jobs.db.execute(ASLEEP).rowcount:
             wanted.clear()
             assert isinstance(connection, BoundedConnection)
-            connection.answer_seconds = 120
+            [connection.answer_seconds] = patience
             connection.execute(PATIENT)
             connection.execute("select pg_advisory_lock(%s)", [KEY])
-        return beat(connection, runner, pulse)
+        return beat(connection, id, pulse)
 
     @contextmanager
-    def beats() -> Iterator[None]:
+    def beats(answer_seconds: float = 120) -> Iterator[None]:
+        patience[:] = [answer_seconds]
         with psycopg.connect(owner_url, autocommit=True) as holder:
             holder.execute("select pg_advisory_lock(%s)", [KEY])
             wanted.set()
@@ -160,7 +163,7 @@ def test_a_job_that_comes_while_an_answer_beside_the_work_is_waited_for_is_begun
     settings: Settings,
     jobs: Jobs,
     threads: ThreadPoolExecutor,
-    beats: Callable[[], AbstractContextManager[None]],
+    beats: Beats,
 ) -> None:
     def use() -> None:
         try:
@@ -184,7 +187,7 @@ def test_who_loses_one_connection_while_it_waits_for_the_other_says_so_once_and_
     settings: Settings,
     jobs: Jobs,
     threads: ThreadPoolExecutor,
-    beats: Callable[[], AbstractContextManager[None]],
+    beats: Beats,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def use() -> None:
@@ -193,6 +196,7 @@ def test_who_loses_one_connection_while_it_waits_for_the_other_says_so_once_and_
             with beats():
                 assert jobs.db.execute(END_LINK, [runner.id]).fetchall() == [(True,)]
                 wait_for(lambda: not runner._link.connected, "it has noticed")
+                wait_for(lambda: runner._link.due, "it might have tried to connect")
             jobs.wait(jobs.add(), "completed")
         finally:
             signals.count = 2
@@ -208,7 +212,141 @@ def test_who_loses_one_connection_while_it_waits_for_the_other_says_so_once_and_
     assert "listener_lost" not in said
 
 
-def test_work_goes_on_while_somebody_holds_the_row_of_the_runner(
+def test_an_answer_beside_the_work_is_not_waited_for_longer_because_of_what_is_told_meanwhile(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    beats: Beats,
+) -> None:
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            with beats(answer_seconds=3):
+                connection = runner._listener._connection
+                wait_for(
+                    lambda: tell() and runner._listener._connection is not connection, "given up"
+                )
+            jobs.wait(jobs.add(), "completed")
+        finally:
+            signals.count = 2
+
+    def tell() -> bool:
+        return jobs.db.execute("select pg_notify('cancel_requested', '')").rowcount == 1
+
+    with StopSignals() as signals:
+        runner = Runner(settings, [MOCK], signals)
+        used = threads.submit(use)
+        runner.run()
+
+    used.result()
+
+
+def test_at_a_second_signal_an_answer_beside_the_work_is_not_waited_for(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    beats: Beats,
+) -> None:
+    has_left = Event()
+
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            with beats():
+                signals.count = 2
+                assert has_left.wait(45)
+        finally:
+            signals.count = 2
+
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        Runner(settings, [MOCK], signals).run()
+        has_left.set()
+
+    used.result()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "trouble"),
+    [
+        # Of this session alone: a plan that is no good any more, say.
+        (psycopg.errors.FeatureNotSupported("no plan"), "holds no lock: no plan"),
+        # Not for good; but who judges us has more patience.
+        (psycopg.errors.QueryCanceled("too slow"), None),
+    ],
+)
+def test_a_beat_that_is_refused_on_one_connection_goes_over_the_other_in_time(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: psycopg.Error,
+    trouble: str | None,
+) -> None:
+    beat = heartbeat.beat
+
+    def beat_or_refuse(
+        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+    ) -> heartbeat.Answer | None:
+        if isinstance(connection, BoundedConnection) and connection.meanwhile:
+            raise refusal
+        return beat(connection, runner, pulse)
+
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            said = "select trouble from runner where completed = 1"
+            told = wait_for(lambda: jobs.db.execute(said).fetchall(), "the row tells of it")
+            assert told == [(trouble,)]
+        finally:
+            signals.count = 2
+
+    monkeypatch.setattr(heartbeat, "beat", beat_or_refuse)
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        Runner(settings, [MOCK], signals).run()
+
+    used.result()
+
+
+def test_a_cancel_that_it_is_told_of_takes_a_sleeping_runner_no_claim(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim, told, claimed = Crew.claim_at_once, Event(), Event()
+
+    def note_and_claim(crew: Crew, connection: queue.Connection) -> int:
+        if told.is_set():
+            claimed.set()
+        return claim(crew, connection)
+
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            wait_for(lambda: jobs.db.execute(ASLEEP).rowcount, "it sleeps")
+            told.set()
+            jobs.db.execute("select pg_notify('cancel_requested', '')")
+            wait_for(lambda: runner._times.cancel == 0, "it has heard of it")
+            assert not claimed.is_set()
+            jobs.wait(jobs.add(), "completed")
+            assert claimed.is_set()
+        finally:
+            signals.count = 2
+
+    monkeypatch.setattr(Crew, "claim_at_once", note_and_claim)
+    # So that what it has heard stays to be seen.
+    monkeypatch.setattr(Runner, "_cancel", lambda runner, connection: None)
+    with StopSignals() as signals:
+        runner = Runner(settings, [MOCK], signals)
+        used = threads.submit(use)
+        runner.run()
+
+    used.result()
+
+
+def test_work_goes_on_while_somebody_holds_the_row_of_a_model_of_the_runner(
     settings: Settings,
     owner_url: str,
     jobs: Jobs,
@@ -221,9 +359,8 @@ def test_work_goes_on_while_somebody_holds_the_row_of_the_runner(
             wait_for(lambda: jobs.db.execute(ASLEEP).rowcount, "it sleeps")
             with psycopg.connect(owner_url) as holder:
                 holder.execute("select from runner_model for update")
-                wait_for(lambda: "beat_refused" in said(), "it was refused")
+                wait_for(lambda: "models_not_told" in said(), "it was refused")
                 jobs.wait(jobs.add(), "completed")
-            heard.clear()
             jobs.db.execute("update runner set stop_requested_at = now(), stop_now = true")
         except BaseException:
             signals.count = 2
