@@ -94,7 +94,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     # Asked ten times a second.
     gives_up: Callable[[], bool] = staticmethod(lambda: False)
     # Waits in our stead until the socket that it is given has an answer, for a moment at most, and
-    # may do something else. For short statements: that one has been sent is not waited for so.
+    # may do something else. For short statements: while one has still to be sent, wait() spins.
     meanwhile: Callable[[int], None] | None = None
     pooled = False
     # Whether its session waits for no lock longer than LOCK_SECONDS.

@@ -104,7 +104,7 @@ BEAT = """
     from beat
 """
 
-# Apart from the beat, which does not fail with it.
+# Apart from the beat, which does not fail with it; nor is this waited for until it is on disk.
 TELL_MODELS = """
     update runner_model
     set
@@ -126,6 +126,7 @@ TELL_MODELS = """
     where
         runner_model.runner = %(id)s
         and runner_model.model = now.model
+        and (select set_config('synchronous_commit', 'off', true)) = 'off'
 """
 
 # Who is missing since a crash of the server may have jobs in work that are pending in its tables.

@@ -31,7 +31,7 @@ SESSION = f"""
     {PLANNING};
     set statement_timeout = '2s';
     set lock_timeout = '100ms';
-    set idle_in_transaction_session_timeout = '5s';
+    set idle_in_transaction_session_timeout = '15s';
     set tcp_keepalives_idle = 4;
     set tcp_keepalives_interval = 2;
     set tcp_keepalives_count = 3;
@@ -110,10 +110,12 @@ class Listener:
         connection.meanwhile = self._meanwhile
         connection.is_brief = True
         self._connection = connection
-        self.keep_lock(link)
-        if self.connected:
-            self._own.works()
-            self.trouble, self.has_news = None, True
+        try:
+            self.keep_lock(link)
+        except psycopg.Error:
+            self.lose()
+            raise
+        self.has_news = self.has_news or self.connected
         return self.connected
 
     def retry_soon(self) -> None:
@@ -158,14 +160,24 @@ class Listener:
 
         :raises psycopg.Error: when the database refuses it.
         """
-        if self._connection is not None:
-            try:
-                return act(self._connection)
-            except psycopg.Error as error:
-                if not self._connection.closed and (not must or isinstance(error, NOT_NOW)):
-                    raise
+        if self._connection is None:
+            return act(link)
+        try:
+            said = act(self._connection)
+        except psycopg.Error as error:
+            if not self._connection.closed and (not must or isinstance(error, NOT_NOW)):
+                raise
+            if self._connection.closed:
                 self._give_up(error)
-        return act(link)
+                return act(link)
+            # If it is refused there as well, this connection is as good as the other.
+            said = act(link)
+            self._give_up(error)
+            return said
+        self._own.works()
+        if self.trouble is not None:
+            self.trouble, self.has_news = None, True
+        return said
 
     def lose(self) -> None:
         """Close the connection, and with it the lock."""
@@ -175,6 +187,7 @@ class Listener:
 
     def _give_up(self, error: Exception) -> None:
         """Close it and say why, once."""
+        self.has_news = self.has_news or self.holds_lock
         self.lose()
         reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
         if self.trouble is None:

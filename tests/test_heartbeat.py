@@ -171,6 +171,43 @@ def test_what_can_not_be_said_over_a_listener_that_is_lost_is_said_over_the_link
     link.lose()
 
 
+def test_a_listener_whose_link_is_lost_when_it_connects_begins_anew(
+    runner_url: str, jobs: Jobs
+) -> None:
+    """Else it would hold a lock that nobody told of, and its loss would be told by nobody."""
+    jobs.add_runner(ME)
+    link = Link(runner_url, ME)
+    listener = Listener(runner_url, ME, link)
+    lost = link.open()
+    lost.close()
+
+    with pytest.raises(psycopg.OperationalError):
+        listener.tend(lost)
+    assert not listener.connected
+
+    listener.retry_soon()
+    wait_for(lambda: listener.tend(jobs.db), "it connects")
+    assert listener.holds_lock
+    assert listener.has_news
+    listener.lose()
+
+
+def test_what_is_refused_by_both_connections_costs_the_listener_nothing(
+    runner_url: str, jobs: Jobs
+) -> None:
+    jobs.add_runner(ME)
+    link = Link(runner_url, ME)
+    listener = Listener(runner_url, ME, link)
+    assert listener.tend(jobs.db)
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        listener.say(lambda to: to.execute("select from nowhere"), link.open(), must=True)
+
+    assert listener.holds_lock
+    listener.lose()
+    link.lose()
+
+
 def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
     runner_url: str, jobs: Jobs
 ) -> None:

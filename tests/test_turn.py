@@ -284,11 +284,13 @@ def test_a_beat_that_is_refused_on_one_connection_goes_over_the_other_in_time(
     trouble: str | None,
 ) -> None:
     beat = heartbeat.beat
+    listened: set[BoundedConnection] = set()
 
     def beat_or_refuse(
         connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
     ) -> heartbeat.Answer | None:
         if isinstance(connection, BoundedConnection) and connection.meanwhile:
+            listened.add(connection)
             raise refusal
         return beat(connection, runner, pulse)
 
@@ -298,6 +300,8 @@ def test_a_beat_that_is_refused_on_one_connection_goes_over_the_other_in_time(
             said = "select trouble from runner where completed = 1"
             told = wait_for(lambda: jobs.db.execute(said).fetchall(), "the row tells of it")
             assert told == [(trouble,)]
+            # It is not tried again and again.
+            assert len(listened) <= 8
         finally:
             signals.count = 2
 
