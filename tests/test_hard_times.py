@@ -131,6 +131,7 @@ def test_a_full_disk_is_a_503_and_outcomes_wait_until_there_is_space(
     assert lost
     assert all(completed_at_first(jobs, job_id) for job_id in held)
     assert completed_at_first(jobs, submit(web, secrets.token_hex(4000)))
+    wait_for(lambda: len(runner.lines("completed")) == 3, "its turn is over, and all is said")
     assert len(runner.lines("claimed")) == 3
 
 

@@ -66,6 +66,7 @@ def test_a_swallowed_connection_for_statements_is_replaced_and_the_job_in_hand_c
     assert jobs.wait(job_id, "completed", 15)["attempt"] == 1
     assert Jobs(admin).start_quickly()
     wait_for(lambda: jobs.count("completed") == 2, "that job is done as well")
+    wait_for(lambda: len(runner.lines("completed")) == 2, "its turn is over, and all is said")
     assert len(runner.lines("claimed")) == 2
 
 
