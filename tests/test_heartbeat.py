@@ -25,6 +25,24 @@ REST: LiteralString = "select pg_sleep(0.1)"
 
 
 @pytest.fixture
+def link(runner_url: str) -> Iterator[Link]:
+    link = Link(runner_url, ME)
+    yield link
+    link.lose()
+
+
+@pytest.fixture
+def listener(runner_url: str, link: Link, jobs: Jobs) -> Iterator[Listener]:
+    """One that has its lock, beside a link that listens; its runner is registered as ME."""
+    jobs.add_runner(ME)
+    listener = Listener(runner_url, ME, link)
+    link.open()
+    assert listener.tend(jobs.db)
+    yield listener
+    listener.lose()
+
+
+@pytest.fixture
 def runner(runner_url: str, jobs: Jobs) -> Iterator[BoundedConnection]:
     with connect(runner_url) as connection:
         yield connection
@@ -107,21 +125,13 @@ def test_a_listener_hears_of_new_jobs_where_the_link_does_not(runner_url: str, j
 
 @pytest.mark.parametrize("channel", ["job_submitted", "cancel_requested", "runner_stop_requested"])
 def test_a_listener_is_not_woken_up_where_the_link_is(
-    runner_url: str, jobs: Jobs, channel: str
+    link: Link, listener: Listener, jobs: Jobs, channel: str
 ) -> None:
-    jobs.add_runner(ME)
-    link = Link(runner_url, ME)
-    link.open()
-    listener = Listener(runner_url, ME, link)
-    assert listener.tend(jobs.db)
-
     jobs.db.execute("select pg_notify(%s, '')", [channel])
 
     assert wait_for(link.hear, "the notification has come") == [(channel, "")]
     listener.say(lambda to: to.execute("select"), link.open())
     assert listener.hear() == []
-    listener.lose()
-    link.lose()
 
 
 def test_a_listener_that_leads_to_another_database_is_none_and_tried_ever_more_seldom(
@@ -148,13 +158,9 @@ def test_a_listener_that_leads_to_another_database_is_none_and_tried_ever_more_s
 
 
 def test_what_can_not_be_said_over_a_listener_that_is_lost_is_said_over_the_link(
-    runner_url: str, jobs: Jobs
+    link: Link, listener: Listener, jobs: Jobs
 ) -> None:
-    jobs.add_runner(ME)
-    link = Link(runner_url, ME)
-    listener = Listener(runner_url, ME, link)
     mine = link.open()
-    assert listener.tend(jobs.db)
     pid = listener.say(lambda to: to.info.backend_pid, mine)
     assert pid != mine.info.backend_pid
     listener.has_news = False
@@ -168,7 +174,6 @@ def test_what_can_not_be_said_over_a_listener_that_is_lost_is_said_over_the_link
     assert listener.has_news
     assert listener.trouble
     assert listener.trouble.startswith("holds no lock: ")
-    link.lose()
 
 
 def test_a_listener_whose_link_is_lost_when_it_connects_begins_anew(
@@ -193,29 +198,17 @@ def test_a_listener_whose_link_is_lost_when_it_connects_begins_anew(
 
 
 def test_what_is_refused_by_both_connections_costs_the_listener_nothing(
-    runner_url: str, jobs: Jobs
+    link: Link, listener: Listener
 ) -> None:
-    jobs.add_runner(ME)
-    link = Link(runner_url, ME)
-    listener = Listener(runner_url, ME, link)
-    assert listener.tend(jobs.db)
-
     with pytest.raises(psycopg.errors.UndefinedTable):
         listener.say(lambda to: to.execute("select from nowhere"), link.open(), must=True)
 
     assert listener.holds_lock
-    listener.lose()
-    link.lose()
 
 
 def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
-    runner_url: str, jobs: Jobs
+    link: Link, listener: Listener, jobs: Jobs
 ) -> None:
-    jobs.add_runner(ME)
-    link = Link(runner_url, ME)
-    listener = Listener(runner_url, ME, link)
-    assert listener.tend(jobs.db)
-
     with jobs.db.transaction():
         jobs.db.execute("select from runner for update")
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -223,8 +216,6 @@ def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
 
     assert listener.holds_lock
     assert listener.say(lambda to: heartbeat.beat(to, ME, PULSE), link.open())
-    listener.lose()
-    link.lose()
 
 
 def test_the_connection_for_statements_hears_of_new_jobs(runner_url: str, jobs: Jobs) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from math import inf
 from threading import Event
 from typing import Any
 
@@ -44,6 +45,29 @@ def settings(runner_url: str) -> Settings:
         limits=WorkerLimits(max_result_bytes=10_000),
         retention=timedelta(days=30),
     )
+
+
+Used = Callable[[Callable[[Runner], None]], None]
+
+
+@pytest.fixture
+def used(settings: Settings, threads: ThreadPoolExecutor) -> Used:
+    """Let a runner run as long as somebody uses it."""
+
+    def used(use: Callable[[Runner], None]) -> None:
+        def use_and_end() -> None:
+            try:
+                use(runner)
+            finally:
+                signals.count = 2
+
+        with StopSignals() as signals:
+            runner = Runner(settings, [MOCK], signals)
+            done = threads.submit(use_and_end)
+            runner.run()
+        done.result()
+
+    return used
 
 
 def submit_and_tell(jobs: Jobs, connection: queue.Connection) -> None:
@@ -160,85 +184,57 @@ def beats(jobs: Jobs, owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Beats:
 
 
 def test_a_job_that_comes_while_an_answer_beside_the_work_is_waited_for_is_begun_meanwhile(
-    settings: Settings,
     jobs: Jobs,
-    threads: ThreadPoolExecutor,
+    used: Used,
     beats: Beats,
 ) -> None:
-    def use() -> None:
-        try:
-            jobs.wait(jobs.add(), "completed")
-            with beats():
-                job_id = jobs.add()
-                jobs.wait(job_id, "processing")
-            jobs.wait(job_id, "completed")
-        finally:
-            signals.count = 2
+    def use(_: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        with beats():
+            job_id = jobs.add()
+            jobs.wait(job_id, "processing")
+        jobs.wait(job_id, "completed")
 
-    with StopSignals() as signals:
-        used = threads.submit(use)
-        Runner(settings, [MOCK], signals).run()
-
-    used.result()
+    used(use)
     assert jobs.db.execute(COUNTED).fetchone() == (2,)
 
 
 def test_who_loses_one_connection_while_it_waits_for_the_other_says_so_once_and_goes_on(
-    settings: Settings,
     jobs: Jobs,
-    threads: ThreadPoolExecutor,
+    used: Used,
     beats: Beats,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def use() -> None:
-        try:
-            jobs.wait(jobs.add(), "completed")
-            with beats():
-                assert jobs.db.execute(END_LINK, [runner.id]).fetchall() == [(True,)]
-                wait_for(lambda: not runner._link.connected, "it has noticed")
-                wait_for(lambda: runner._link.due, "it might have tried to connect")
-            jobs.wait(jobs.add(), "completed")
-        finally:
-            signals.count = 2
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        with beats():
+            assert jobs.db.execute(END_LINK, [runner.id]).fetchall() == [(True,)]
+            wait_for(lambda: not runner._link.connected, "it has noticed")
+            wait_for(lambda: runner._link.due, "it might have tried to connect")
+        jobs.wait(jobs.add(), "completed")
 
-    with StopSignals() as signals:
-        runner = Runner(settings, [MOCK], signals)
-        used = threads.submit(use)
-        runner.run()
-
-    used.result()
+    used(use)
     said = capfd.readouterr().err
     assert said.count("database_lost") == 1
     assert "listener_lost" not in said
 
 
 def test_an_answer_beside_the_work_is_not_waited_for_longer_because_of_what_is_told_meanwhile(
-    settings: Settings,
     jobs: Jobs,
-    threads: ThreadPoolExecutor,
+    used: Used,
     beats: Beats,
 ) -> None:
-    def use() -> None:
-        try:
-            jobs.wait(jobs.add(), "completed")
-            with beats(answer_seconds=3):
-                connection = runner._listener._connection
-                wait_for(
-                    lambda: tell() and runner._listener._connection is not connection, "given up"
-                )
-            jobs.wait(jobs.add(), "completed")
-        finally:
-            signals.count = 2
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        with beats(answer_seconds=3):
+            connection = runner._listener._connection
+            wait_for(lambda: tell() and runner._listener._connection is not connection, "given up")
+        jobs.wait(jobs.add(), "completed")
 
     def tell() -> bool:
         return jobs.db.execute("select pg_notify('cancel_requested', '')").rowcount == 1
 
-    with StopSignals() as signals:
-        runner = Runner(settings, [MOCK], signals)
-        used = threads.submit(use)
-        runner.run()
-
-    used.result()
+    used(use)
 
 
 def test_at_a_second_signal_an_answer_beside_the_work_is_not_waited_for(
@@ -276,9 +272,8 @@ def test_at_a_second_signal_an_answer_beside_the_work_is_not_waited_for(
     ],
 )
 def test_a_beat_that_is_refused_on_one_connection_goes_over_the_other_in_time(
-    settings: Settings,
     jobs: Jobs,
-    threads: ThreadPoolExecutor,
+    used: Used,
     monkeypatch: pytest.MonkeyPatch,
     refusal: psycopg.Error,
     trouble: str | None,
@@ -294,29 +289,21 @@ def test_a_beat_that_is_refused_on_one_connection_goes_over_the_other_in_time(
             raise refusal
         return beat(connection, runner, pulse)
 
-    def use() -> None:
-        try:
-            jobs.wait(jobs.add(), "completed")
-            said = "select trouble from runner where completed = 1"
-            told = wait_for(lambda: jobs.db.execute(said).fetchall(), "the row tells of it")
-            assert told == [(trouble,)]
-            # It is not tried again and again.
-            assert len(listened) <= 8
-        finally:
-            signals.count = 2
+    def use(_: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        said = "select trouble from runner where completed = 1"
+        told = wait_for(lambda: jobs.db.execute(said).fetchall(), "the row tells of it")
+        assert told == [(trouble,)]
+        # It is not tried again and again.
+        assert len(listened) <= 8
 
     monkeypatch.setattr(heartbeat, "beat", beat_or_refuse)
-    with StopSignals() as signals:
-        used = threads.submit(use)
-        Runner(settings, [MOCK], signals).run()
-
-    used.result()
+    used(use)
 
 
 def test_a_cancel_that_it_is_told_of_takes_a_sleeping_runner_no_claim(
-    settings: Settings,
     jobs: Jobs,
-    threads: ThreadPoolExecutor,
+    used: Used,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     claim, told, claimed = Crew.claim_at_once, Event(), Event()
@@ -326,28 +313,21 @@ def test_a_cancel_that_it_is_told_of_takes_a_sleeping_runner_no_claim(
             claimed.set()
         return claim(crew, connection)
 
-    def use() -> None:
-        try:
-            jobs.wait(jobs.add(), "completed")
-            wait_for(lambda: jobs.db.execute(ASLEEP).rowcount, "it sleeps")
-            told.set()
-            jobs.db.execute("select pg_notify('cancel_requested', '')")
-            wait_for(lambda: runner._times.cancel == 0, "it has heard of it")
-            assert not claimed.is_set()
-            jobs.wait(jobs.add(), "completed")
-            assert claimed.is_set()
-        finally:
-            signals.count = 2
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        wait_for(lambda: jobs.db.execute(ASLEEP).rowcount, "it sleeps")
+        runner._times.cancel = inf
+        told.set()
+        jobs.db.execute("select pg_notify('cancel_requested', '')")
+        wait_for(lambda: runner._times.cancel == 0, "it has heard of it")
+        assert not claimed.is_set()
+        jobs.wait(jobs.add(), "completed")
+        assert claimed.is_set()
 
     monkeypatch.setattr(Crew, "claim_at_once", note_and_claim)
     # So that what it has heard stays to be seen.
     monkeypatch.setattr(Runner, "_cancel", lambda runner, connection: None)
-    with StopSignals() as signals:
-        runner = Runner(settings, [MOCK], signals)
-        used = threads.submit(use)
-        runner.run()
-
-    used.result()
+    used(use)
 
 
 def test_work_goes_on_while_somebody_holds_the_row_of_a_model_of_the_runner(
@@ -385,9 +365,8 @@ def test_work_goes_on_while_somebody_holds_the_row_of_a_model_of_the_runner(
 
 @pytest.mark.parametrize("lost", ["reclaim", "register"])
 def test_a_runner_claims_again_though_an_answer_of_the_database_was_lost(
-    settings: Settings,
     jobs: Jobs,
-    threads: ThreadPoolExecutor,
+    used: Used,
     monkeypatch: pytest.MonkeyPatch,
     lost: str,
 ) -> None:
@@ -402,26 +381,19 @@ def test_a_runner_claims_again_though_an_answer_of_the_database_was_lost(
             raise psycopg.OperationalError("no answer from the database in time")
         return done
 
-    def use() -> None:
-        try:
-            jobs.wait(jobs.add(), "completed")
-            begun.set()
-            if lost == "reclaim":
-                jobs.db.execute("truncate roll_call")
-            else:
-                jobs.db.execute("update runner set lost_at = now(), sleeping = false")
-            assert failed.wait(45)
-            jobs.wait(jobs.add(), "completed")
-        finally:
-            signals.count = 2
+    def use(_: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        begun.set()
+        if lost == "reclaim":
+            jobs.db.execute("truncate roll_call")
+        else:
+            jobs.db.execute("update runner set lost_at = now(), sleeping = false")
+        assert failed.wait(45)
+        jobs.wait(jobs.add(), "completed")
 
     begun = Event()
     monkeypatch.setattr(owner, lost, act_and_lose)
-    with StopSignals() as signals:
-        used = threads.submit(use)
-        Runner(settings, [MOCK], signals).run()
-
-    used.result()
+    used(use)
 
 
 # For longer than anybody does who has more to do.
