@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from chaos.plan import Fault, Load, Plan
-from jobrunner import claimer, heartbeat, judge, links, queue, runner
+from jobrunner import claimer, heartbeat, judge, links, queue, sweeper
 from jobrunner.claimer import Claimer
 from jobrunner.judge import Judge
 from jobrunner.outcome import Job
@@ -141,7 +141,7 @@ def rescue_by_look() -> None:
         return [queue.Rescued(job, "sentiment", "pending", 1) for job in ids]
 
     _put(queue, "rescue", rescue)
-    _put(runner, "RESCUE_SECONDS", 0.3)
+    _put(sweeper, "RESCUE_SECONDS", 0.3)
 
 
 @mutant(_plan("no_rescue", 8, _work(0.5, 1.5, 3), *KILLS[:2]))

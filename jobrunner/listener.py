@@ -69,12 +69,20 @@ class Listener:
         # Why it is away, and whether the row of the runner does not tell yet how it stands.
         self.trouble: str | None = None
         self.has_news = False
+        self._url = url
         self._runner = runner
         self._link = link
         self._meanwhile = meanwhile
-        name = f"jobrunner listener {runner}"
-        self._own = Link(url, name, SESSION, MAX_PAUSE_SECONDS, gives_up)
+        self._gives_up = gives_up
+        self._own = self._new_link()
         self._connection: BoundedConnection | None = None
+
+    def begin_anew(self, runner: str) -> None:
+        """Close the connection; the next one is for a runner that has this id now."""
+        self.lose()
+        self.trouble, self.has_news = None, False
+        self._runner = runner
+        self._own = self._new_link()
 
     @property
     def connected(self) -> bool:
@@ -184,6 +192,10 @@ class Listener:
         self._connection = None
         self.holds_lock = False
         self._own.lose()
+
+    def _new_link(self) -> Link:
+        name = f"jobrunner listener {self._runner}"
+        return Link(self._url, name, SESSION, MAX_PAUSE_SECONDS, self._gives_up)
 
     def _give_up(self, error: Exception) -> None:
         """Close it and say why, once."""

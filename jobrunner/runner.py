@@ -10,38 +10,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import TypeVar
 
 import psycopg
 
-from jobrunner import activity, heartbeat, janitor, log, migrations, progress, queue
+from jobrunner import heartbeat, log, migrations, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
-from jobrunner.database import LOCK_SECONDS, Lost, first_line
-from jobrunner.depth import Depth
-from jobrunner.errors import DatabaseError, DatabaseUnavailable, JobrunnerError, ModelLoadError
-from jobrunner.heartbeat import ModelPulse, Pulse
+from jobrunner.database import LOCK_SECONDS, Lost, first_line, unless_refused
+from jobrunner.errors import DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.jitter import jittered
-from jobrunner.judge import Judge
 from jobrunner.leases import Leases
 from jobrunner.links import Link, Note
 from jobrunner.listener import NOT_NOW, Listener
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.polling import readable
-from jobrunner.progress import Reporter
+from jobrunner.reports import Reports
 from jobrunner.signals import StopSignals
+from jobrunner.sweeper import Sweeper
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Waitable
 
-SWEEP_SECONDS = 1.0
 # A cancel is told by notification; this is for when that is lost.
 CANCEL_SECONDS = 1.0
-RESCUE_SECONDS = 10.0
-JANITOR_SECONDS = 60.0
 BEATS_PER_LEASE = 6
-# A beat is late after a third of a lease.
-LATES_PER_LEASE = 3
 TELL_SECONDS = 1.0
 # While it holds back outcomes, until there are more; and when it has given a job to a worker.
 NAP_SECONDS = 0.001
@@ -49,8 +41,6 @@ NAP_SECONDS = 0.001
 LAST_WORDS_SECONDS = 3.0
 # How long at once to wait for an answer beside the work.
 SLICE_SECONDS = 0.1
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,10 +64,7 @@ class Timetable:
     """When the loop does what it does now and then, by the monotonic clock; 0 is at once."""
 
     beat: float = 0.0
-    sweep: float = 0.0
-    rescue: float = 0.0
     cancel: float = 0.0
-    clean: float = 0.0
 
 
 class Runner:
@@ -90,9 +77,9 @@ class Runner:
         self._settings = settings
         self._signals = signals
         self._link = Link(settings.url, f"jobrunner {self.id}", gives_up=self._gives_up)
-        self._listener = self._new_listener()
-        self._judge = Judge()
-        self._reporter = Reporter()
+        self._listener = Listener(
+            settings.listen_url, self.id, self._link, self._attend_meanwhile, self._gives_up
+        )
         self._times = Timetable()
         self._activity = Activity()
         self._leases = Leases(self._in_hand)
@@ -104,14 +91,13 @@ class Runner:
             self._activity,
             self._leases,
         )
-        self._outbox = self._new_outbox()
-        self._depth = Depth(self._crew.models)
-        # Why it deletes nothing, for the row of the runner.
-        self._janitor_refused: str | None = None
+        self._outbox = Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
+        self._reports = Reports(self._crew, self._activity, self._listener, settings.lease_seconds)
+        self._sweeper = Sweeper(
+            settings.retention, self._activity, self._crew.look_soon, self._release_unknown
+        )
         self._stops_heard = 0
         self._stop_by: float | None = None
-        self._owes_activity = True
-        self._beaten_at = 0.0
         # Not until all runners have said what they hold, since the server has crashed.
         self._may_claim = False
         self._away_since: float | None = None
@@ -182,10 +168,10 @@ class Runner:
     def _pause(self) -> float:
         """How many seconds nothing needs to be done, unless something happens."""
         times = self._times
-        due = [times.beat, times.sweep] if self._link.connected else [self._link.retry_at]
+        due = [times.beat, self._sweeper.due] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
             due += [0.0] if self._outbox or self._listener.has_news else []
-            due += self._crew.look_at + self._reporter.tell_at
+            due += self._crew.look_at + self._reports.tell_at
             due += [times.cancel] if self._crew.jobs else []
             due += [] if self._listener.connected else [self._listener.retry_at]
         if self._stop_by is not None:
@@ -195,7 +181,7 @@ class Runner:
     def _collect(self, heard: set[int]) -> None:
         ready, trouble = self._crew.ready, self._crew.trouble
         self._outbox.add(self._crew.collect(heard))
-        self._reporter.note(self._crew.take_progress())
+        self._reports.note_progress(self._crew.take_progress())
         if (self._crew.ready, self._crew.trouble) != (ready, trouble):
             self._times.beat = 0.0
 
@@ -224,13 +210,10 @@ class Runner:
         self._keep_alive(connection)
         self._attend(connection)
         self._write(connection)
-        self._sweep(connection)
+        self._sweeper.sweep(connection, self.id)
         self._release(connection, self._crew.surplus())
         self._claim(connection)
-        self._record_activity(connection)
-        self._attend(connection)
-        self._sample_depth(connection)
-        self._tell_progress(connection)
+        self._reports.tell(connection)
         # What came with an answer, even with the last one, does not wake us up.
         self._attend(connection)
         self._link.works()
@@ -271,32 +254,21 @@ class Runner:
                 self._release(connection, unfinished)
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
-                self._delete_spent(connection)
+                unless_refused(queue.delete_spent, connection, "spent_not_deleted", self.id)
             except (JobrunnerError, psycopg.Error) as error:
                 self._lose(error)
                 self._crew.wait(max(0.0, self._link.retry_at - monotonic()), [])
                 continue
-            self._take_last_notes(connection, deadline)
+            self._reports.tell_last(connection, self._patience(deadline))
             log.info("stopped", runner=self.id, completed=self._crew.completed)
             return
         left = len(unfinished) + len(self._outbox)
         log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
 
-    def _take_last_notes(self, connection: queue.Connection, deadline: float) -> None:
-        """Count what was done, which nobody else does: who holds these rows is waited for, unless
-        we are to stop now. Nothing else is owed to anybody any more."""
-        hurries = self._stops_heard > 1
-        rest = 0.0 if hurries else deadline - monotonic() - LOCK_SECONDS
-        patience = max(LOCK_SECONDS, rest)
-        notes: dict[str, Callable[[], None]] = {
-            "activity_not_recorded": lambda: self._activity.record(connection, patience),
-            "progress_not_told": lambda: self._reporter.tell(connection, []),
-        }
-        for refused, take in notes.items():
-            try:
-                take()
-            except psycopg.Error as error:
-                log.warning(refused, runner=self.id, reason=first_line(error))
+    def _patience(self, deadline: float) -> float:
+        """How many seconds to wait for who holds what is told last; few if we are to stop now."""
+        rest = 0.0 if self._stops_heard > 1 else deadline - monotonic() - LOCK_SECONDS
+        return max(LOCK_SECONDS, rest)
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         models = {job.id: job.model for job in jobs}
@@ -327,13 +299,13 @@ class Runner:
         away = monotonic() - (self._away_since or 0.0)
         log.info("database_back", runner=self.id, seconds=away)
         self._away_since = self._away_because = None
-        self._judge.lose_contact()
+        self._sweeper.come_back()
         self._listener.retry_soon()
         # It may have gone as well; or we are with another server now, and it is not.
         self._heed(self._listener.hear())
         self._listener.check(connection)
         self._crew.look_soon()
-        self._times = Timetable(clean=self._times.clean)
+        self._times = Timetable()
 
     def _release_unknown(self, connection: queue.Connection) -> None:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
@@ -344,13 +316,6 @@ class Runner:
 
     def _in_hand(self) -> list[Job]:
         return [*self._crew.jobs, *self._outbox.jobs]
-
-    def _new_listener(self) -> Listener:
-        url, meanwhile = self._settings.listen_url, self._attend_meanwhile
-        return Listener(url, self.id, self._link, meanwhile, self._gives_up)
-
-    def _new_outbox(self) -> Outbox:
-        return Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
 
     # What a turn says to the database
 
@@ -412,9 +377,9 @@ class Runner:
         self._check_listener(connection)
         self._listener.has_news = False
         self._register_models(connection)
-        asked, models = monotonic(), self._crew.pulses()
+        asked = monotonic()
         try:
-            answer = self._beat(connection, models)
+            answer = self._reports.beat(connection, self._trouble)
         except NOT_NOW as error:
             if connection.closed:
                 raise
@@ -424,43 +389,11 @@ class Runner:
         if answer is None:
             self._start_anew(connection)
             return
-        self._crew.note_clock(answer.clock, asked)
-        self._depth.tell_time(answer.clock)
-        self._owes_activity = True
         self._may_claim = bool(answer.may_claim)
         if answer.may_claim is None:
             self._reclaim(connection)
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
-        self._tell(
-            connection, lambda to: heartbeat.tell_models(to, self.id, models), "models_not_told"
-        )
-
-    def _beat(
-        self, connection: queue.Connection, models: Sequence[ModelPulse]
-    ) -> heartbeat.Answer | None:
-        """Beat over the listener's connection; if that did not succeed for long, over ours, which
-        has more patience: who judges us has as much."""
-        asked = monotonic()
-
-        def beat(to: queue.Connection) -> heartbeat.Answer | None:
-            return heartbeat.beat(to, self.id, self._pulse(models))
-
-        if asked - self._beaten_at > self._settings.lease_seconds / LATES_PER_LEASE:
-            answer = beat(connection)
-        else:
-            answer = self._say(connection, beat, must=True)
-        self._beaten_at = asked
-        return answer
-
-    def _say(
-        self, connection: queue.Connection, act: Callable[[queue.Connection], T], must: bool = False
-    ) -> T:
-        """Have something said over the listener's connection; see ``Listener.say``."""
-        said = self._listener.say(act, connection, must=must)
-        if connection.closed:
-            raise psycopg.OperationalError("the connection was lost meanwhile")
-        return said
 
     def _reclaim(self, connection: queue.Connection) -> bool:
         """Say what is in hand, since a crash of the server may have made it forget claims; whether
@@ -477,38 +410,6 @@ class Runner:
             self._crew.look_soon()
         self._crew.claim(connection)
 
-    def _record_activity(self, connection: queue.Connection) -> None:
-        """Let the database know what was done; work does not wait for that, nor end with it."""
-        if self._owes_activity:
-            self._owes_activity = False
-            self._tell(connection, self._activity.record, "activity_not_recorded")
-
-    def _sample_depth(self, connection: queue.Connection) -> None:
-        """Let the database know how long the queues are; that may fail as well."""
-        if self._depth.due:
-            self._tell(connection, self._depth.sample, "depth_not_sampled")
-
-    def _tell_progress(self, connection: queue.Connection) -> None:
-        """Let the database know how far jobs are; work does not end with that either."""
-        if self._reporter.due:
-            jobs = self._crew.jobs
-            self._tell(connection, lambda to: self._reporter.tell(to, jobs), "progress_not_told")
-
-    def _tell(
-        self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
-    ) -> None:
-        self._try_to(connection, lambda to: self._say(to, act), refused)
-
-    def _try_to(
-        self, connection: queue.Connection, act: Callable[[queue.Connection], None], refused: str
-    ) -> None:
-        try:
-            act(connection)
-        except psycopg.Error as error:
-            if connection.closed:
-                raise
-            log.warning(refused, runner=self.id, reason=first_line(error))
-
     def _check_listener(self, connection: queue.Connection) -> None:
         self._listener.keep_lock(connection)
         if self._link.listens or self._listener.connected:
@@ -522,17 +423,11 @@ class Runner:
                 heartbeat.register_model(connection, served.name, served.workers.card)
                 served.is_registered = True
 
-    def _pulse(self, models: Sequence[ModelPulse]) -> Pulse:
-        return Pulse(
-            has_lock=self._listener.holds_lock,
-            completed=self._crew.completed,
-            failed=self._crew.failed,
-            models=models,
-            trouble="; ".join(filter(None, self._troubles())) or None,
-        )
-
-    def _troubles(self) -> tuple[str | None, ...]:
-        return self._crew.trouble, self._listener.trouble, self._janitor_refused
+    @property
+    def _trouble(self) -> str | None:
+        """What keeps it from its work, for its row."""
+        troubles = self._crew.trouble, self._listener.trouble, self._sweeper.trouble
+        return "; ".join(filter(None, troubles)) or None
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""
@@ -542,9 +437,7 @@ class Runner:
         former, self.id = self.id, heartbeat.new_id()
         log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
         self._crew.forget_pace()
-        self._outbox = self._new_outbox()
-        self._listener.lose()
-        self._listener = self._new_listener()
+        self._listener.begin_anew(self.id)
         self._register(connection)
         self._times.beat = 0.0
 
@@ -552,59 +445,11 @@ class Runner:
         # First: its answer may be lost, and who beats under an id has to claim under it.
         self._may_claim = False
         self._crew.begin(self.id)
+        self._reports.begin(self.id)
         heartbeat.register(
             connection,
             self.id,
             models=dict.fromkeys(self._crew.models, self._settings.workers),
             lease_seconds=self._settings.lease_seconds,
         )
-        self._beaten_at = monotonic()
         self._activity.begin(connection)
-
-    def _sweep(self, connection: queue.Connection) -> None:
-        """Free the jobs of dead runners; delete what is old."""
-        now = monotonic()
-        if now < self._times.sweep:
-            return
-        dead = self._judge.sweep(connection, self.id)
-        self._times.sweep = min(now + jittered(SWEEP_SECONDS), self._judge.due)
-        for runner in dead:
-            log.warning("runner_lost", runner=runner, found_by=self.id)
-            # What it had kept others from is free, whether it held anything or not.
-            self._crew.look_soon()
-        if dead or now >= self._times.rescue:
-            self._times.rescue = now + jittered(RESCUE_SECONDS)
-            self._rescue(connection)
-            # A claim may take effect long after its connection was given up.
-            self._release_unknown(connection)
-        if now >= self._times.clean:
-            self._clean(connection)
-
-    def _rescue(self, connection: queue.Connection) -> None:
-        rescued = queue.rescue(connection)
-        for job in rescued:
-            self._activity.add_rescued(job.model, job.status)
-            log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
-            self._crew.look_soon()
-        if rescued:
-            self._delete_spent(connection)
-
-    def _delete_spent(self, connection: queue.Connection) -> None:
-        self._try_to(connection, queue.delete_spent, "spent_not_deleted")
-
-    def _clean(self, connection: queue.Connection) -> None:
-        """Delete a batch; go on soon where it was a full one."""
-        heartbeat.delete_lost(connection)
-        self._delete_spent(connection)
-        self._try_to(connection, activity.delete_old, "activity_not_deleted")
-        self._try_to(connection, progress.delete_old, "progress_not_deleted")
-        deleted, self._janitor_refused = 0, None
-        try:
-            deleted = janitor.clean(connection, self._settings.retention)
-        except DatabaseError as error:
-            log.warning("janitor_refused", runner=self.id, reason=error)
-            self._janitor_refused = f"deletes no old jobs: {error}"
-        if deleted:
-            log.info("cleaned", runner=self.id, deleted=deleted)
-        pause = SWEEP_SECONDS if deleted == janitor.BATCH else JANITOR_SECONDS
-        self._times.clean = monotonic() + jittered(pause)

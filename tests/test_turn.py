@@ -15,6 +15,7 @@ from helpers import Jobs, wait_for
 from jobrunner import heartbeat, log, queue
 from jobrunner.crew import Crew
 from jobrunner.database import LOCK_SECONDS, BoundedConnection
+from jobrunner.reports import Reports
 from jobrunner.runner import NAP_SECONDS, Runner, Settings
 from jobrunner.signals import StopSignals
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
@@ -82,10 +83,10 @@ def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_
     told = Event()
     pending: list[int] = []
     pauses: list[float] = []
-    wait, tell = Crew.wait, Runner._tell_progress
+    wait, tell = Crew.wait, Reports.tell
 
-    def tell_and_hear(runner: Runner, connection: queue.Connection) -> None:
-        tell(runner, connection)
+    def tell_and_hear(reports: Reports, connection: queue.Connection) -> None:
+        tell(reports, connection)
         if not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
             submit_and_tell(jobs, connection)
             told.set()
@@ -99,7 +100,7 @@ def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_
             signals.count = 2 if len(pauses) == 2 else 0
         return wait(crew, seconds, others, listen)
 
-    monkeypatch.setattr(Runner, "_tell_progress", tell_and_hear)
+    monkeypatch.setattr(Reports, "tell", tell_and_hear)
     monkeypatch.setattr(Crew, "wait", wait_and_note)
     with StopSignals() as signals:
         Runner(settings, [MOCK], signals).run()
@@ -157,7 +158,7 @@ def beats(jobs: Jobs, owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Beats:
     """Within what it gives, a runner that is asleep waits for the answer to a beat."""
     beat, wanted, patience = heartbeat.beat, Event(), [120.0]
     # Over the listener's connection, however late.
-    monkeypatch.setattr("jobrunner.runner.LATES_PER_LEASE", 0.001)
+    monkeypatch.setattr("jobrunner.reports.LATES_PER_LEASE", 0.001)
 
     def beat_late(
         connection: queue.Connection, id: str, pulse: heartbeat.Pulse
