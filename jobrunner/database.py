@@ -15,7 +15,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.waiting import WAIT_R, Ready, Wait
 
-from jobrunner import log
 from jobrunner.errors import (
     DatabaseError,
     DatabaseNotFound,
@@ -247,25 +246,6 @@ def brief(
     with connection.transaction():
         connection.execute(WAIT_BRIEFLY, [lock_seconds])
         yield
-
-
-def unless_refused(
-    act: Callable[[psycopg.Connection[Any]], None],
-    connection: psycopg.Connection[Any],
-    refused: str,
-    runner: str,
-) -> None:
-    """Do what the work of a runner does not end with: where the database refuses it, that is logged
-    under this name.
-
-    :raises psycopg.Error: when the connection was lost.
-    """
-    try:
-        act(connection)
-    except psycopg.Error as error:
-        if connection.closed:
-            raise
-        log.warning(refused, runner=runner, reason=first_line(error))
 
 
 def first_line(error: BaseException) -> str:

@@ -34,6 +34,8 @@ PLANNING = """
 """
 SESSION = f"{PLANNING}; {HEAR}"
 
+RENAME = "select set_config('application_name', %s, false)"
+
 Note = tuple[str, str]  # channel and payload
 
 
@@ -100,6 +102,15 @@ class Link:
             connection.add_notify_handler(self._note)
             self._connection = connection
         return self._connection
+
+    def rename(self, name: str) -> None:
+        """Let the server's list of connections show another name.
+
+        :raises psycopg.Error: when the connection is gone.
+        """
+        self._name = name
+        if self._connection is not None and not self._connection.pooled:
+            self._connection.execute(RENAME, [name])
 
     def has(self, connection: psycopg.Connection[Any] | None) -> bool:
         """Whether this is the connection that it has now."""

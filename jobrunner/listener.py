@@ -26,7 +26,8 @@ MAX_PAUSE_SECONDS = 30.0
 ANSWER_SECONDS = 3.0
 # What is said here does not wait for who holds a row: it is not to be given up with the lock.
 # The rest are limits of the server: a host that vanished must not hold its locks for hours. (While
-# something is under way to it, no keepalives are sent, but the same thing again and again.)
+# something is under way to it, no keepalives are sent, but the same thing again and again.) And
+# within a transaction a claim over the link may be waited for, for 10 s.
 SESSION = f"""
     {PLANNING};
     set statement_timeout = '2s';
@@ -178,8 +179,14 @@ class Listener:
             if self._connection.closed:
                 self._give_up(error)
                 return act(link)
-            # If it is refused there as well, this connection is as good as the other.
-            said = act(link)
+            # If it is refused there as well, this connection is as good as the other. If not, it is
+            # given up, and the lock with it: nobody is to be told that we hold it.
+            held, self.holds_lock = self.holds_lock, False
+            try:
+                said = act(link)
+            except psycopg.Error:
+                self.holds_lock = held
+                raise
             self._give_up(error)
             return said
         self._own.works()

@@ -2,8 +2,8 @@
 
 One thread and one loop. A turn waits until something happens (a worker speaks, a
 notification, a signal, a time that has come), takes what the workers have finished, and then
-talks to the database: record, beat, sweep, claim. While the database is away, outcomes wait
-in the outbox, workers go on, and each turn tries again.
+talks to the database: cancel, beat, record, sweep, claim, report. While the database is away,
+outcomes wait in the outbox, workers go on, and each turn tries again.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ import psycopg
 from jobrunner import heartbeat, log, migrations, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
-from jobrunner.database import LOCK_SECONDS, Lost, first_line, unless_refused
+from jobrunner.database import LOCK_SECONDS, Lost, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.jitter import jittered
 from jobrunner.leases import Leases
@@ -25,6 +25,7 @@ from jobrunner.listener import NOT_NOW, Listener
 from jobrunner.outbox import Outbox
 from jobrunner.outcome import Job, cancelled
 from jobrunner.polling import readable
+from jobrunner.refusals import unless_refused
 from jobrunner.reports import Reports
 from jobrunner.signals import StopSignals
 from jobrunner.sweeper import Sweeper
@@ -76,7 +77,7 @@ class Runner:
         self.id = heartbeat.new_id()
         self._settings = settings
         self._signals = signals
-        self._link = Link(settings.url, f"jobrunner {self.id}", gives_up=self._gives_up)
+        self._link = Link(settings.url, name_of(self.id), gives_up=self._gives_up)
         self._listener = Listener(
             settings.listen_url, self.id, self._link, self._attend_meanwhile, self._gives_up
         )
@@ -92,9 +93,11 @@ class Runner:
             self._leases,
         )
         self._outbox = Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
-        self._reports = Reports(self._crew, self._activity, self._listener, settings.lease_seconds)
         self._sweeper = Sweeper(
             settings.retention, self._activity, self._crew.look_soon, self._release_unknown
+        )
+        self._reports = Reports(
+            self._crew, self._activity, self._listener, self._sweeper, settings.lease_seconds
         )
         self._stops_heard = 0
         self._stop_by: float | None = None
@@ -213,9 +216,9 @@ class Runner:
         self._sweeper.sweep(connection, self.id)
         self._release(connection, self._crew.surplus())
         self._claim(connection)
-        self._reports.tell(connection)
         # What came with an answer, even with the last one, does not wake us up.
         self._attend(connection)
+        self._reports.tell(connection, self._attend)
         self._link.works()
 
     # Stopping
@@ -375,11 +378,10 @@ class Runner:
             return
         self._times.beat = monotonic() + self._settings.lease_seconds / BEATS_PER_LEASE
         self._check_listener(connection)
-        self._listener.has_news = False
         self._register_models(connection)
         asked = monotonic()
         try:
-            answer = self._reports.beat(connection, self._trouble)
+            answer = self._reports.beat(connection)
         except NOT_NOW as error:
             if connection.closed:
                 raise
@@ -394,6 +396,7 @@ class Runner:
             self._reclaim(connection)
         if answer.stop:
             self._note_stop(2 if answer.now else 1)
+        self._reports.tell_models(connection)
 
     def _reclaim(self, connection: queue.Connection) -> bool:
         """Say what is in hand, since a crash of the server may have made it forget claims; whether
@@ -423,12 +426,6 @@ class Runner:
                 heartbeat.register_model(connection, served.name, served.workers.card)
                 served.is_registered = True
 
-    @property
-    def _trouble(self) -> str | None:
-        """What keeps it from its work, for its row."""
-        troubles = self._crew.trouble, self._listener.trouble, self._sweeper.trouble
-        return "; ".join(filter(None, troubles)) or None
-
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id."""
         killed, outcomes = self._crew.kill_jobs()
@@ -440,6 +437,7 @@ class Runner:
         self._listener.begin_anew(self.id)
         self._register(connection)
         self._times.beat = 0.0
+        self._link.rename(name_of(self.id))
 
     def _register(self, connection: queue.Connection) -> None:
         # First: its answer may be lost, and who beats under an id has to claim under it.
@@ -453,3 +451,8 @@ class Runner:
             lease_seconds=self._settings.lease_seconds,
         )
         self._activity.begin(connection)
+
+
+def name_of(runner: str) -> str:
+    """What the server calls the connection of a runner."""
+    return f"jobrunner {runner}"

@@ -1,4 +1,4 @@
-"""What a runner does for all of them, now and then: it frees the jobs of those that are dead, and
+"""What a runner does for all of them, now and then: it rescues the jobs of those that are dead, and
 deletes what is old."""
 
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from time import monotonic
 
 from jobrunner import activity, heartbeat, janitor, log, progress, queue
 from jobrunner.activity import Activity
-from jobrunner.database import unless_refused
 from jobrunner.errors import DatabaseError
 from jobrunner.jitter import jittered
 from jobrunner.judge import Judge
+from jobrunner.refusals import unless_refused
 
 SWEEP_SECONDS = 1.0
 RESCUE_SECONDS = 10.0
@@ -20,15 +20,15 @@ JANITOR_SECONDS = 60.0
 class Sweeper:
     """``due`` is when to sweep, by the monotonic clock; 0 is at once.
 
-    ``free`` is called when jobs have become free, and ``release_unknown`` hands back what the
-    database says is ours and we know nothing of.
+    ``look_soon`` is called when there may be jobs to claim, and ``release_unknown`` hands back what
+    the database says is ours and we know nothing of.
     """
 
     def __init__(
         self,
         retention: timedelta,
         activity: Activity,
-        free: Callable[[], None],
+        look_soon: Callable[[], None],
         release_unknown: Callable[[queue.Connection], None],
     ) -> None:
         self.due = 0.0
@@ -36,7 +36,7 @@ class Sweeper:
         self.trouble: str | None = None
         self._retention = retention
         self._activity = activity
-        self._free = free
+        self._look_soon = look_soon
         self._release_unknown = release_unknown
         self._judge = Judge()
         self._rescue_at = 0.0
@@ -60,7 +60,7 @@ class Sweeper:
         for other in dead:
             log.warning("runner_lost", runner=other, found_by=runner)
             # What it had kept others from is free, whether it held anything or not.
-            self._free()
+            self._look_soon()
         if dead or now >= self._rescue_at:
             self._rescue_at = now + jittered(RESCUE_SECONDS)
             self._rescue(connection, runner)
@@ -74,7 +74,7 @@ class Sweeper:
         for job in rescued:
             self._activity.add_rescued(job.model, job.status)
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
-            self._free()
+            self._look_soon()
         if rescued:
             unless_refused(queue.delete_spent, connection, "spent_not_deleted", runner)
 

@@ -13,8 +13,11 @@ import pytest
 
 from helpers import Jobs, wait_for
 from jobrunner import heartbeat, log, queue
+from jobrunner.activity import Activity
 from jobrunner.crew import Crew
 from jobrunner.database import LOCK_SECONDS, BoundedConnection
+from jobrunner.depth import Depth
+from jobrunner.progress import Reporter
 from jobrunner.reports import Reports
 from jobrunner.runner import NAP_SECONDS, Runner, Settings
 from jobrunner.signals import StopSignals
@@ -77,18 +80,23 @@ def submit_and_tell(jobs: Jobs, connection: queue.Connection) -> None:
     connection.execute("select")
 
 
+@pytest.mark.parametrize(("owner", "step"), [(Crew, "claim"), (Reporter, "tell")])
 def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_the_next_wait(
-    settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    jobs: Jobs,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type[Crew | Reporter],
+    step: str,
 ) -> None:
     told = Event()
     pending: list[int] = []
     pauses: list[float] = []
-    wait, tell = Crew.wait, Reports.tell
+    wait, act = Crew.wait, getattr(owner, step)
 
-    def tell_and_hear(reports: Reports, connection: queue.Connection) -> None:
-        tell(reports, connection)
+    def act_and_hear(actor: Crew | Reporter, connection: queue.Connection, *how: Any) -> None:
+        act(actor, connection, *how)
         if not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
-            submit_and_tell(jobs, connection)
+            submit_and_tell(jobs, runner._link.open())
             told.set()
 
     def wait_and_note(
@@ -100,10 +108,15 @@ def test_a_job_that_is_told_of_with_the_last_answer_of_a_turn_is_claimed_before_
             signals.count = 2 if len(pauses) == 2 else 0
         return wait(crew, seconds, others, listen)
 
-    monkeypatch.setattr(Reports, "tell", tell_and_hear)
+    monkeypatch.setattr(owner, step, act_and_hear)
+    monkeypatch.setattr(Reporter, "due", True)
+    if step == "claim":
+        # Then there is nothing to report.
+        monkeypatch.setattr(Reports, "tell", lambda reports, link, attend: None)
     monkeypatch.setattr(Crew, "wait", wait_and_note)
     with StopSignals() as signals:
-        Runner(settings, [MOCK], signals).run()
+        runner = Runner(settings, [MOCK], signals)
+        runner.run()
 
     assert pending[0] == 0
     # Its worker may run first; then it has to say that it needs not be woken up any more.
@@ -302,6 +315,69 @@ def test_a_beat_that_is_refused_on_one_connection_goes_over_the_other_in_time(
     used(use)
 
 
+END_BACKEND = "select pg_terminate_backend(%s)"
+
+
+@pytest.mark.parametrize("how", ["ended", "refused"])
+def test_a_beat_that_takes_the_other_way_does_not_say_that_it_holds_the_lock_which_goes_with_this(
+    jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Who says so, and does not within seconds, is found dead."""
+    beat, has_lock, wanted = heartbeat.beat, list[bool](), Event()
+
+    def beat_or_not(
+        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+    ) -> heartbeat.Answer | None:
+        assert isinstance(connection, BoundedConnection)
+        if connection.meanwhile and wanted.is_set():
+            assert pulse.has_lock
+            if how == "refused":
+                raise psycopg.errors.FeatureNotSupported("no plan")
+            jobs.db.execute(END_BACKEND, [connection.info.backend_pid])
+        elif wanted.is_set():
+            has_lock.append(pulse.has_lock)
+            wanted.clear()
+        return beat(connection, runner, pulse)
+
+    def use(_: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        wanted.set()
+        assert wait_for(lambda: has_lock, "it has beaten") == [False]
+
+    monkeypatch.setattr(heartbeat, "beat", beat_or_not)
+    used(use)
+
+
+def test_a_beat_that_is_refused_on_both_connections_costs_it_neither_nor_the_lock(
+    jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    beat, refused, wanted = heartbeat.beat, Event(), Event()
+
+    def beat_or_refuse(
+        connection: queue.Connection, runner: str, pulse: heartbeat.Pulse
+    ) -> heartbeat.Answer | None:
+        if wanted.is_set():
+            assert isinstance(connection, BoundedConnection)
+            if not connection.meanwhile:
+                wanted.clear()
+                refused.set()
+                raise psycopg.errors.LockNotAvailable("held")
+            raise psycopg.errors.FeatureNotSupported("no plan")
+        return beat(connection, runner, pulse)
+
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        assert runner._listener.holds_lock
+        wanted.set()
+        assert refused.wait(45)
+        jobs.wait(jobs.add(), "completed")
+        assert runner._listener.holds_lock
+
+    monkeypatch.setattr(heartbeat, "beat", beat_or_refuse)
+    used(use)
+    assert "_lost" not in capfd.readouterr().err
+
+
 def test_a_cancel_that_it_is_told_of_takes_a_sleeping_runner_no_claim(
     jobs: Jobs,
     used: Used,
@@ -328,6 +404,69 @@ def test_a_cancel_that_it_is_told_of_takes_a_sleeping_runner_no_claim(
     monkeypatch.setattr(Crew, "claim_at_once", note_and_claim)
     # So that what it has heard stays to be seen.
     monkeypatch.setattr(Runner, "_cancel", lambda runner, connection: None)
+    used(use)
+
+
+def test_a_job_that_comes_with_a_report_is_claimed_before_the_next_one(
+    jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, sample = Activity.record, Depth.sample
+    told, pending = Event(), list[int]()
+
+    def record_and_hear(activity: Activity, connection: queue.Connection, *how: float) -> None:
+        record(activity, connection, *how)
+        if wanted.is_set() and not told.is_set() and jobs.db.execute(ASLEEP).rowcount:
+            submit_and_tell(jobs, runners[0]._link.open())
+            told.set()
+
+    def note_and_sample(depth: Depth, connection: queue.Connection) -> None:
+        if told.is_set():
+            pending.append(jobs.count("pending"))
+        sample(depth, connection)
+
+    def use(runner: Runner) -> None:
+        runners.append(runner)
+        jobs.wait(jobs.add(), "completed")
+        wanted.set()
+        assert wait_for(lambda: pending, "it has looked how long the queue is")[0] == 0
+
+    runners, wanted = list[Runner](), Event()
+    monkeypatch.setattr(Activity, "record", record_and_hear)
+    monkeypatch.setattr(Depth, "sample", note_and_sample)
+    monkeypatch.setattr(Depth, "due", True)
+    used(use)
+
+
+def test_it_is_told_how_models_do_though_all_else_is_refused(
+    jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(connection: queue.Connection) -> list[queue.Rescued]:
+        raise psycopg.errors.QueryCanceled("too slow")
+
+    def use(_: Runner) -> None:
+        said = "select version from runner_model where ready_workers = 1"
+        told = wait_for(lambda: jobs.db.execute(said).fetchall(), "it is told")
+        assert told == [("mock-1",)]
+
+    monkeypatch.setattr(queue, "rescue", refuse)
+    used(use)
+
+
+def test_who_was_found_dead_has_its_new_name_in_the_list_of_connections(
+    jobs: Jobs, used: Used
+) -> None:
+    def names() -> set[str]:
+        named = "select application_name from pg_stat_activity where application_name like %s"
+        return {name for (name,) in jobs.db.execute(named, ["jobrunner %"])}
+
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        former = runner.id
+        jobs.db.execute("update runner set lost_at = now(), sleeping = false")
+        wait_for(lambda: runner.id != former, "it has found out")
+        expected = {f"jobrunner {runner.id}", f"jobrunner listener {runner.id}"}
+        wait_for(lambda: names() == expected, "both are called so")
+
     used(use)
 
 
