@@ -93,9 +93,9 @@ class BoundedConnection(psycopg.Connection[Any]):
     answer_seconds = ANSWER_SECONDS
     # Asked ten times a second.
     gives_up: Callable[[], bool] = staticmethod(lambda: False)
-    # Waits in our stead until the socket that it is given has an answer, for a moment at most, and
-    # may do something else. For short statements: while one has still to be sent, wait() spins.
-    meanwhile: Callable[[int], None] | None = None
+    # Waits in our stead until this connection has an answer, for a moment at most, and may do
+    # something else. For short statements: while one has still to be sent, wait() spins.
+    meanwhile: Callable[["BoundedConnection"], None] | None = None
     pooled = False
     # Whether its session waits for no lock longer than LOCK_SECONDS.
     is_brief = False
@@ -117,7 +117,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             waits_for = next(gen)
             while True:
                 if self.meanwhile and waits_for == WAIT_R:
-                    self.meanwhile(self.pgconn.socket)
+                    self.meanwhile(self)
                 ready = yield waits_for
                 if not ready and (monotonic() > deadline or self.gives_up()):
                     self.pgconn.finish()

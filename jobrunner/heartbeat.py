@@ -154,6 +154,15 @@ REQUEST_STOP = """
     returning id
 """
 
+# Also of one that was found dead before it heard of it.
+READ_STOP = """
+    select
+        stop_requested_at is not null,
+        stop_now
+    from runner
+    where id = %(id)s
+"""
+
 OVERVIEW = """
     select
         runner, state, host, pid, models, workers, ready, busy, last_heartbeat_ago, up_for,
@@ -322,6 +331,12 @@ def request_stop(connection: Connection, runners: Sequence[str], *, now: bool) -
     """Ask runners to stop; return the ids of those that are there to hear it."""
     cursor = connection.execute(REQUEST_STOP, {"ids": list(runners), "now": now})
     return [row[0] for row in cursor]
+
+
+def stop_requests(connection: Connection, runner: str) -> int:
+    """How often a runner was asked to stop, as far as it matters: 2 is now."""
+    rows = connection.execute(READ_STOP, {"id": runner}).fetchall()
+    return max((1 + now for stop, now in rows if stop), default=0)
 
 
 def overview(connection: Connection) -> list[dict[str, Any]]:

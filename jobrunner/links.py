@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from jobrunner.database import BoundedConnection, connect
 
@@ -22,6 +23,8 @@ HEAR = """
     listen runner_stop_requested;
     listen cancel_requested
 """
+# The pause after a try that failed is at least so many times as long as that took.
+PAUSE_FACTOR = 10
 # Every statement of a runner is to find its rows by an index, one after the other, whatever
 # the statistics say: then a plan that was made once is good for ever, and planning is half of
 # the time that a claim of one job takes.
@@ -80,6 +83,13 @@ class Link:
         """Whether notifications can come."""
         return self._connection is not None and self.connected and not self._connection.pooled
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being waited for: then nothing else may be asked."""
+        return self._connection is not None and (
+            self._connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+        )
+
     def fileno(self) -> int:
         """The socket to wait for; only while connected."""
         assert self._connection is not None
@@ -116,6 +126,14 @@ class Link:
         """Whether this is the connection that it has now."""
         return connection is not None and connection is self._connection
 
+    def look(self) -> None:
+        """Look whether it is still there; what has arrived is kept.
+
+        :raises psycopg.OperationalError: when it is gone.
+        """
+        if self._connection is not None:
+            self._connection.pgconn.consume_input()
+
     def hear(self) -> list[Note]:
         """Take the notifications that have arrived.
 
@@ -138,11 +156,12 @@ class Link:
         self._pause = FIRST_PAUSE_SECONDS
         self.retry_at = min(self.retry_at, monotonic() + self._pause)
 
-    def lose(self) -> None:
-        """Close it and set the time of the next try."""
+    def lose(self, took: float = 0.0) -> None:
+        """Close it and set the time of the next try: the more seconds the last took, the later."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._pause = min(self._max_pause, max(self._pause, took * PAUSE_FACTOR))
         self.retry_at = monotonic() + self._pause * random.uniform(0.5, 1.0)
         self._pause = min(self._max_pause, self._pause * 2)
 

@@ -1,17 +1,19 @@
-"""The second connection of a runner: it shows that the runner lives, and no job waits for it.
+"""The second connection of a runner, which shows that the runner lives; work does not wait for it.
 
 It is a direct one. It holds the advisory lock of the runner, and carries what is said beside the
 work: beats, counts, how long the queues and how far the jobs are. While an answer is waited for,
-jobs are claimed over the first connection.
+work goes on over the first connection; and while one is waited for there, this one keeps its lock.
 
 Each session that listens is woken up by every notification, whatever it listens for, and wants a
 processor just when a job is to be claimed. So this one listens only where the first one, through a
 pooler, hears nothing.
 
 It comes back by itself. Until then all is said over the first one, and a death shows by the lease.
+To connect may take 3 s in which nothing else is done, and a long pause comes after a try that did.
 """
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
@@ -21,7 +23,7 @@ from jobrunner.database import BoundedConnection, Lost, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
 from jobrunner.links import HEAR, PLANNING, Link, Note
 
-# A try takes up to 3 s in which the runner does nothing else, and it can poll meanwhile.
+# A try takes up to 3 s in which the runner does nothing else, and it can do without.
 MAX_PAUSE_SECONDS = 30.0
 ANSWER_SECONDS = 3.0
 # What is said here does not wait for who holds a row: it is not to be given up with the lock.
@@ -44,6 +46,8 @@ ELSEWHERE = "it leads to another database, or to a standby"
 # It would be told of nothing, and its lock would stay with the pooler.
 POOLED = "a pooler stands between: polling; set JOBRUNNER_LISTEN_URL to a direct way to be notified"
 
+TAKEN = "holds no lock: a connection that was lost has it still"
+
 # Somebody holds a row, or the server is slow: it may be said later.
 NOT_NOW = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
@@ -63,13 +67,14 @@ class Listener:
         url: str,
         runner: str,
         link: Link,
-        meanwhile: Callable[[int], None] | None = None,
+        meanwhile: Callable[[BoundedConnection], None] | None = None,
         gives_up: Callable[[], bool] | None = None,
     ) -> None:
-        self.holds_lock = False
-        # Why it is away, and whether the row of the runner does not tell yet how it stands.
-        self.trouble: str | None = None
+        # Whether the row of the runner does not tell yet how it stands.
         self.has_news = False
+        self._away_because: str | None = None
+        self._has_lock = False
+        self._is_seen = False
         self._url = url
         self._runner = runner
         self._link = link
@@ -81,9 +86,21 @@ class Listener:
     def begin_anew(self, runner: str) -> None:
         """Close the connection; the next one is for a runner that has this id now."""
         self.lose()
-        self.trouble, self.has_news = None, False
+        self._away_because, self.has_news = None, False
         self._runner = runner
         self._own = self._new_link()
+
+    @property
+    def holds_lock(self) -> bool:
+        """Whether the lock is held where the link leads."""
+        return self._has_lock and self._is_seen
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the runner holds no lock, or is not told of anything."""
+        if self.connected and not self._has_lock:
+            return self._away_because or TAKEN
+        return self._away_because
 
     @property
     def connected(self) -> bool:
@@ -104,28 +121,26 @@ class Listener:
 
         :raises psycopg.Error: of the link.
         """
-        if self.connected or not self._own.due:
+        if not self._connect():
             return False
-        try:
-            connection = self._own.open()
-            if connection.pooled:
-                raise DatabaseUnavailable(POOLED)
-            if not self._link.listens:
-                connection.execute(HEAR)
-        except (JobrunnerError, psycopg.Error) as error:
-            self._give_up(error)
-            return False
-        connection.answer_seconds = ANSWER_SECONDS
-        connection.meanwhile = self._meanwhile
-        connection.is_brief = True
-        self._connection = connection
         try:
             self.keep_lock(link)
         except psycopg.Error:
             self.lose()
             raise
-        self.has_news = self.has_news or self.connected
         return self.connected
+
+    def keep_up(self) -> None:
+        """See to connection and lock while the link is waited for: who has told of a lock is found
+        dead seconds after that has gone. Where it leads is looked at when the link has time."""
+        if self._own.busy:
+            return
+        try:
+            self._own.look()
+        except Lost as error:
+            self._give_up(error)
+        self._connect()
+        self._take_lock()
 
     def retry_soon(self) -> None:
         """Try again soon: the database has just come back."""
@@ -136,23 +151,18 @@ class Listener:
 
         :raises psycopg.Error: of the link.
         """
-        if self._connection is None or self.holds_lock:
-            return
-        try:
-            [(self.holds_lock,)] = self._connection.execute(HOLD_LOCK, [self._runner]).fetchall()
-        except psycopg.Error as error:
-            self._give_up(error)
-            return
-        self.check(link)
+        self._take_lock()
+        if not self._is_seen:
+            self.check(link)
 
     def check(self, link: Connection) -> None:
         """Make sure that it leads where the link does: there its lock is seen.
 
         :raises psycopg.Error: of the link.
         """
-        if self.holds_lock:
-            [(is_seen,)] = link.execute(SEE_LOCK, [self._runner]).fetchall()
-            if not is_seen:
+        if self._has_lock:
+            [(self._is_seen,)] = link.execute(SEE_LOCK, [self._runner]).fetchall()
+            if not self._is_seen:
                 self._give_up(DatabaseUnavailable(ELSEWHERE))
 
     def hear(self) -> list[Note]:
@@ -181,35 +191,64 @@ class Listener:
                 return act(link)
             # If it is refused there as well, this connection is as good as the other. If not, it is
             # given up, and the lock with it: nobody is to be told that we hold it.
-            held, self.holds_lock = self.holds_lock, False
+            seen, self._is_seen = self._is_seen, False
             try:
                 said = act(link)
             except psycopg.Error:
-                self.holds_lock = held
+                self._is_seen = seen
                 raise
             self._give_up(error)
             return said
         self._own.works()
-        if self.trouble is not None:
-            self.trouble, self.has_news = None, True
+        if self._away_because is not None:
+            self._away_because, self.has_news = None, True
         return said
 
-    def lose(self) -> None:
-        """Close the connection, and with it the lock."""
+    def lose(self, took: float = 0.0) -> None:
+        """Close the connection, and with it the lock; see ``Link.lose``."""
         self._connection = None
-        self.holds_lock = False
-        self._own.lose()
+        self._has_lock = self._is_seen = False
+        self._own.lose(took)
 
     def _new_link(self) -> Link:
         name = f"jobrunner listener {self._runner}"
         return Link(self._url, name, SESSION, MAX_PAUSE_SECONDS, self._gives_up)
 
-    def _give_up(self, error: Exception) -> None:
+    def _connect(self) -> bool:
+        """Connect, where it is time to try; whether that was done."""
+        if self.connected or not self._own.due:
+            return False
+        began = monotonic()
+        try:
+            connection = self._own.open()
+            if connection.pooled:
+                raise DatabaseUnavailable(POOLED)
+            if not self._link.listens:
+                connection.execute(HEAR)
+        except (JobrunnerError, psycopg.Error) as error:
+            self._give_up(error, monotonic() - began)
+            return False
+        connection.answer_seconds = ANSWER_SECONDS
+        connection.meanwhile = self._meanwhile
+        connection.is_brief = True
+        self._connection = connection
+        self.has_news = True
+        return True
+
+    def _take_lock(self) -> None:
+        if self._connection is None or self._has_lock:
+            return
+        try:
+            [(self._has_lock,)] = self._connection.execute(HOLD_LOCK, [self._runner]).fetchall()
+        except psycopg.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception, took: float = 0.0) -> None:
         """Close it and say why, once."""
         self.has_news = self.has_news or self.holds_lock
-        self.lose()
+        self.lose(took)
         reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
-        if self.trouble is None:
+        if self._away_because is None:
             log.warning("listener_lost", runner=self._runner, reason=reason)
             lacks = "holds no lock" if self._link.listens else "is not told of anything, polls"
-            self.trouble, self.has_news = f"{lacks}: {reason}", True
+            self._away_because, self.has_news = f"{lacks}: {reason}", True

@@ -54,8 +54,19 @@ FORGET = """
         and job_progress.attempt = over.attempt
 """
 
-# Left behind by runners that were killed.
-DELETE_OLD = "delete from job_progress where updated_at < now() - interval '1 day'"
+# Left behind by runners that were killed, or left without a word.
+DELETE_OLD = """
+    delete from job_progress
+    where
+        updated_at < now() - interval '1 day'
+        or exists (
+            select
+            from job
+            where
+                job.id = job_progress.job_id
+                and job.finished_at is not null
+        )
+"""
 
 
 @dataclass(frozen=True)
@@ -108,9 +119,10 @@ class Reporter:
             if job.id in held
         ]
         if said:
+            # Of what may have been told: the answer can be lost.
+            self._told.update((job.id, job.attempt) for job, _ in new.values() if job.id in held)
             with brief(connection):
                 connection.execute(TELL, {"said": json.dumps(said)})
-            self._told.update((job.id, job.attempt) for job, _ in new.values() if job.id in held)
         if over := self._told.keys() - held:
             rows = [{"id": each, "attempt": self._told[each]} for each in over]
             with brief(connection):
@@ -119,6 +131,6 @@ class Reporter:
 
 
 def delete_old(connection: Connection) -> None:
-    """Delete what killed runners have left behind."""
+    """Delete what runners have left behind."""
     with brief(connection):
         connection.execute(DELETE_OLD)

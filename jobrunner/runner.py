@@ -7,6 +7,7 @@ outcomes wait in the outbox, workers go on, and each turn tries again.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -16,7 +17,7 @@ import psycopg
 from jobrunner import heartbeat, log, migrations, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
-from jobrunner.database import LOCK_SECONDS, Lost, first_line
+from jobrunner.database import LOCK_SECONDS, BoundedConnection, Lost, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.jitter import jittered
 from jobrunner.leases import Leases
@@ -77,9 +78,9 @@ class Runner:
         self.id = heartbeat.new_id()
         self._settings = settings
         self._signals = signals
-        self._link = Link(settings.url, name_of(self.id), gives_up=self._gives_up)
+        self._link = Link(settings.url, name_of(self.id), gives_up=self._while_link_waits)
         self._listener = Listener(
-            settings.listen_url, self.id, self._link, self._attend_meanwhile, self._gives_up
+            settings.listen_url, self.id, self._link, self._work_meanwhile, self._gives_up
         )
         self._times = Timetable()
         self._activity = Activity()
@@ -101,10 +102,15 @@ class Runner:
         )
         self._stops_heard = 0
         self._stop_by: float | None = None
+        self._is_leaving = False
+        # Whether the database has ever known us under this id.
+        self._is_known = False
         # Not until all runners have said what they hold, since the server has crashed.
         self._may_claim = False
         self._away_since: float | None = None
         self._away_because: str | None = None
+        # Or it is there, and refuses what we ask.
+        self._is_lost = False
 
     def run(self) -> None:
         """Work until asked to stop, or until the queue is empty where it drains.
@@ -140,9 +146,6 @@ class Runner:
                 # Somebody waits for the answer.
                 self._try(self._claim_what_is_told)
                 heard |= self._crew.wait(0, self._others())
-            if self._signals.fileno() in heard:
-                self._signals.clear()
-            self._note_stop(self._signals.count)
             self._collect(heard)
             if self._link.connected or self._link.due:
                 self._try(self._talk)
@@ -182,6 +185,10 @@ class Runner:
         return max(0.0, min(due) - monotonic())
 
     def _collect(self, heard: set[int]) -> None:
+        """Take what signals and workers have said."""
+        if self._signals.fileno() in heard:
+            self._signals.clear()
+        self._note_stop(self._signals.count)
         ready, trouble = self._crew.ready, self._crew.trouble
         self._outbox.add(self._crew.collect(heard))
         self._reports.note_progress(self._crew.take_progress())
@@ -219,6 +226,7 @@ class Runner:
         # What came with an answer, even with the last one, does not wake us up.
         self._attend(connection)
         self._reports.tell(connection, self._attend)
+        self._note_back()
         self._link.works()
 
     # Stopping
@@ -235,8 +243,10 @@ class Runner:
         log.info("stopping", runner=self.id, jobs_in_hand=jobs, grace_seconds=grace)
 
     def _gives_up(self) -> bool:
-        """Whether it was asked to stop now, while it waits for an answer of the database."""
-        return self._signals.count > max(1, self._stops_heard)
+        """Whether it was asked to stop now, while it waits for an answer of the database. Its last
+        words are waited for, unless it is asked once more."""
+        is_over = self._stops_heard > 1 and not self._is_leaving
+        return is_over or self._signals.count > max(1, self._stops_heard)
 
     def _done(self) -> bool:
         idle = not self._crew.jobs and not self._outbox
@@ -246,6 +256,7 @@ class Runner:
 
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
+        self._is_leaving = True
         unfinished, outcomes = self._crew.kill_jobs()
         self._outbox.add(outcomes)
         deadline = monotonic() + LAST_WORDS_SECONDS
@@ -290,18 +301,17 @@ class Runner:
         reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
         if self._away_since is None:
             self._away_since = monotonic()
+        self._is_lost = isinstance(error, (*Lost, DatabaseUnavailable))
         if reason != self._away_because:
             self._away_because = reason
-            lost = isinstance(error, (*Lost, DatabaseUnavailable))
-            move = "database_lost" if lost else "database_refused"
+            move = "database_lost" if self._is_lost else "database_refused"
             log.warning(move, runner=self.id, reason=reason)
 
     def _come_back(self, connection: queue.Connection) -> None:
         """Hand back claims of which the answer was lost; do everything else at once."""
         self._release_unknown(connection)
-        away = monotonic() - (self._away_since or 0.0)
-        log.info("database_back", runner=self.id, seconds=away)
-        self._away_since = self._away_because = None
+        if self._is_lost:
+            self._note_back()
         self._sweeper.come_back()
         self._listener.retry_soon()
         # It may have gone as well; or we are with another server now, and it is not.
@@ -309,6 +319,13 @@ class Runner:
         self._listener.check(connection)
         self._crew.look_soon()
         self._times = Timetable()
+
+    def _note_back(self) -> None:
+        """Say that it is back; or that all is well again, where it has refused something."""
+        if self._away_since is not None:
+            away = monotonic() - self._away_since
+            log.info("database_back", runner=self.id, seconds=away)
+            self._away_since = self._away_because = None
 
     def _release_unknown(self, connection: queue.Connection) -> None:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
@@ -327,11 +344,34 @@ class Runner:
         if self._hear(connection) and self._crew.claim_at_once(connection):
             self._nap()
 
-    def _attend_meanwhile(self, answer: int) -> None:
-        """Do so as well until there is an answer on the other connection, for a moment at most."""
-        ears = [self._link.fileno()] if self._link.connected else []
-        if readable([answer, *ears], SLICE_SECONDS).intersection(ears):
-            self._try(self._claim_what_is_told)
+    def _while_link_waits(self) -> bool:
+        """See to the listener, ten times a second while an answer of the link is waited for;
+        whether to wait no longer."""
+        if not self._is_leaving:
+            self._listener.keep_up()
+        return self._gives_up()
+
+    def _work_meanwhile(self, listener: BoundedConnection) -> None:
+        """Go on with the work until there is an answer of the listener's, for a moment at most."""
+        if self._link.busy:
+            readable([listener.fileno()], SLICE_SECONDS)
+            return
+        self._crew.tend()
+        others: list[Waitable] = [listener, self._signals]
+        others += [self._link] if self._link.connected else []
+        heard = self._crew.wait(SLICE_SECONDS, others)
+        if heard == {listener.fileno()}:
+            return
+        self._collect(heard)
+        if self._link.connected:
+            self._try(self._work)
+
+    def _work(self, connection: queue.Connection) -> None:
+        self._claim_what_is_told(connection)
+        self._cancel(connection)
+        self._write(connection)
+        self._release(connection, self._crew.surplus())
+        self._claim(connection)
 
     def _claim_what_is_told(self, connection: queue.Connection) -> None:
         if self._heed(self._link.hear()) and self._crew.claim_at_once(connection):
@@ -391,6 +431,7 @@ class Runner:
         if answer is None:
             self._start_anew(connection)
             return
+        self._is_known = True
         self._may_claim = bool(answer.may_claim)
         if answer.may_claim is None:
             self._reclaim(connection)
@@ -427,14 +468,18 @@ class Runner:
                 served.is_registered = True
 
     def _start_anew(self, connection: queue.Connection) -> None:
-        """We were found dead and our jobs given away: drop them and take a new id."""
-        killed, outcomes = self._crew.kill_jobs()
-        dropped = len(killed) + len(outcomes) + self._outbox.clear()
-        self._leases.lose()
-        former, self.id = self.id, heartbeat.new_id()
-        log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
-        self._crew.forget_pace()
-        self._listener.begin_anew(self.id)
+        """We were found dead and our jobs given away: drop them and take a new id, unless the one
+        that we have could not be registered yet."""
+        if self._is_known:
+            # Who had asked us to stop meant this process.
+            self._note_stop(heartbeat.stop_requests(connection, self.id))
+            killed, outcomes = self._crew.kill_jobs()
+            dropped = len(killed) + len(outcomes) + self._outbox.clear()
+            self._leases.lose()
+            former, self.id, self._is_known = self.id, heartbeat.new_id(), False
+            log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
+            self._crew.forget_pace()
+            self._listener.begin_anew(self.id)
         self._register(connection)
         self._times.beat = 0.0
         self._link.rename(name_of(self.id))
@@ -444,12 +489,15 @@ class Runner:
         self._may_claim = False
         self._crew.begin(self.id)
         self._reports.begin(self.id)
-        heartbeat.register(
-            connection,
-            self.id,
-            models=dict.fromkeys(self._crew.models, self._settings.workers),
-            lease_seconds=self._settings.lease_seconds,
-        )
+        # If it was before, and its answer lost, we were found dead since: so says the next beat.
+        with suppress(psycopg.errors.UniqueViolation):
+            heartbeat.register(
+                connection,
+                self.id,
+                models=dict.fromkeys(self._crew.models, self._settings.workers),
+                lease_seconds=self._settings.lease_seconds,
+            )
+        self._is_known = True
         self._activity.begin(connection)
 
 

@@ -11,9 +11,10 @@ from psycopg.conninfo import make_conninfo
 from helpers import CARD, Jobs, wait_for
 from jobrunner import heartbeat, migrations
 from jobrunner.database import BoundedConnection, connect
+from jobrunner.errors import DatabaseUnavailable
 from jobrunner.heartbeat import ModelPulse, Pulse
 from jobrunner.links import FIRST_PAUSE_SECONDS, Link
-from jobrunner.listener import Listener
+from jobrunner.listener import TAKEN, Listener
 from jobrunner.polling import readable
 from jobrunner.statement import Statement
 
@@ -22,6 +23,15 @@ OTHER = "there-2-abcd"
 MODEL = ModelPulse("fresh", "1", 3, 2, 0.5, 0.25, 1.0, None)
 PULSE = Pulse(False, 5, 1, [MODEL])
 REST: LiteralString = "select pg_sleep(0.1)"
+
+
+class Clock:
+    """The monotonic clock, moved by the test."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -106,8 +116,36 @@ def test_two_runners_can_not_hold_the_same_lock(runner_url: str, jobs: Jobs) -> 
 
     assert second.connected
     assert not second.holds_lock
+    assert second.has_news
+    assert second.trouble == TAKEN
+    second.say(lambda to: to.execute("select"), jobs.db)
+    assert second.trouble == TAKEN
+
     first.lose()
+    wait_for(lambda: second.keep_lock(jobs.db) or second.holds_lock, "it has the lock")
+    assert second.trouble is None
     second.lose()
+
+
+def test_the_longer_a_try_to_connect_takes_the_longer_is_the_pause(
+    jobs: Jobs, runner_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a way that leads nowhere keeps the runner from its work for most of the time."""
+    took = 0.5
+
+    def connect_in_vain(url: str, **how: object) -> BoundedConnection:
+        clock.now += took
+        raise DatabaseUnavailable("no answer")
+
+    clock = Clock()
+    monkeypatch.setattr("jobrunner.links.monotonic", clock)
+    monkeypatch.setattr("jobrunner.listener.monotonic", clock)
+    monkeypatch.setattr("jobrunner.links.connect", connect_in_vain)
+    listener = Listener(runner_url, ME, Link(runner_url, ME))
+
+    assert not listener.tend(jobs.db)
+
+    assert 2.5 <= listener.retry_at - clock.now <= 5
 
 
 def test_a_listener_hears_of_new_jobs_where_the_link_does_not(runner_url: str, jobs: Jobs) -> None:

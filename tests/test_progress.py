@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,14 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from helpers import Jobs, wait_for
-from jobrunner import progress
+from jobrunner import progress, queue
 from jobrunner.cli import main
-from jobrunner.outcome import Job
+from jobrunner.outcome import Job, Outcome
 from jobrunner.progress import Progress, Reporter
 from processes import System, system
 
 TESTS = str(Path(__file__).parent)
 HALF = Progress(0.5, "half")
+RESULT = '{"sentiment": "positive", "confidence": 0.95}'
 
 
 @pytest.fixture
@@ -100,6 +102,46 @@ def test_it_is_told_though_somebody_holds_what_is_to_be_forgotten(
     assert [job_id for job_id, *_ in told(jobs)] == sorted([over.id, job.id])
     reporter.tell(jobs.db, [job])
     assert [job_id for job_id, *_ in told(jobs)] == [job.id]
+
+
+def test_what_was_told_and_its_answer_lost_is_forgotten_as_well(
+    jobs: Jobs, clock: list[float]
+) -> None:
+    @contextmanager
+    def lost(connection: queue.Connection) -> Iterator[None]:
+        yield
+        raise psycopg.OperationalError("no answer from the database in time")
+
+    job, reporter = claimed(jobs), Reporter()
+    reporter.note([(job, HALF)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "brief", lost)
+        with pytest.raises(psycopg.OperationalError):
+            reporter.tell(jobs.db, [job])
+    assert [job_id for job_id, *_ in told(jobs)] == [job.id]
+
+    clock[0] += 1
+    assert reporter.due
+    reporter.tell(jobs.db, [])
+
+    assert told(jobs) == []
+
+
+def test_what_was_left_behind_is_deleted_once_its_job_is_final_or_a_day_is_over(
+    jobs: Jobs,
+) -> None:
+    final, old, fresh = claimed(jobs), claimed(jobs), claimed(jobs)
+    for job in (final, old, fresh):
+        reporter = Reporter()
+        reporter.note([(job, HALF)])
+        reporter.tell(jobs.db, [job])
+    queue.complete(jobs.db, [Outcome(final, 0.1, result=RESULT)])
+    age = "update job_progress set updated_at = now() - interval '25 hours' where job_id = %s"
+    jobs.db.execute(age, [old.id])
+
+    progress.delete_old(jobs.db)
+
+    assert [job_id for job_id, *_ in told(jobs)] == [fresh.id]
 
 
 def test_nothing_is_written_for_a_claim_that_does_not_hold(jobs: Jobs) -> None:

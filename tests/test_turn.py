@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from math import inf
 from threading import Event
@@ -197,7 +198,7 @@ def beats(jobs: Jobs, owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Beats:
     return beats
 
 
-def test_a_job_that_comes_while_an_answer_beside_the_work_is_waited_for_is_begun_meanwhile(
+def test_a_job_that_comes_while_an_answer_beside_the_work_is_waited_for_is_done_meanwhile(
     jobs: Jobs,
     used: Used,
     beats: Beats,
@@ -205,9 +206,7 @@ def test_a_job_that_comes_while_an_answer_beside_the_work_is_waited_for_is_begun
     def use(_: Runner) -> None:
         jobs.wait(jobs.add(), "completed")
         with beats():
-            job_id = jobs.add()
-            jobs.wait(job_id, "processing")
-        jobs.wait(job_id, "completed")
+            jobs.wait(jobs.add(), "completed")
 
     used(use)
     assert jobs.db.execute(COUNTED).fetchone() == (2,)
@@ -249,6 +248,62 @@ def test_an_answer_beside_the_work_is_not_waited_for_longer_because_of_what_is_t
         return jobs.db.execute("select pg_notify('cancel_requested', '')").rowcount == 1
 
     used(use)
+
+
+def test_a_stop_that_is_asked_for_while_an_answer_beside_the_work_is_waited_for_begins_meanwhile(
+    settings: Settings, jobs: Jobs, threads: ThreadPoolExecutor, beats: Beats
+) -> None:
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            with beats():
+                signals.count = 1
+                wait_for(lambda: runner._stops_heard == 1, "it has begun to stop")
+        finally:
+            signals.count = 2
+
+    with StopSignals() as signals:
+        runner = Runner(replace(settings, grace_seconds=120), [MOCK], signals)
+        used = threads.submit(use)
+        runner.run()
+
+    used.result()
+
+
+LOCK_IS_SEEN = "select runner_holds_lock(%s)"
+
+
+def test_who_loses_its_listener_while_it_waits_for_something_else_has_its_lock_again_in_time(
+    jobs: Jobs, owner_url: str, used: Used
+) -> None:
+    """That other thing takes longer than it takes to be found dead."""
+
+    def listens_anew(listener: str, former: int) -> bool:
+        return jobs.db.execute(PID_OF, [listener]).fetchall() not in ([], [(former,)])
+
+    def is_locked(runner: str) -> bool:
+        return jobs.db.execute(LOCK_IS_SEEN, [runner]).fetchone() == (True,)
+
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        wait_for(lambda: runner._listener.holds_lock, "it holds its lock")
+        with psycopg.connect(owner_url) as holder:
+            holder.execute("lock table job in access exclusive mode")
+            wait_for(lambda: jobs.db.execute(WAITS, [f"jobrunner {runner.id}"]).rowcount, "waits")
+            listener = f"jobrunner listener {runner.id}"
+            [(pid,)] = jobs.db.execute(PID_OF, [listener]).fetchall()
+            jobs.db.execute(END_BACKEND, [pid])
+            wait_for(lambda: listens_anew(listener, pid), "it is there again")
+            wait_for(lambda: is_locked(runner.id), "it has its lock")
+            assert jobs.db.execute(WAITS, [f"jobrunner {runner.id}"]).rowcount
+        wait_for(lambda: runner._listener.holds_lock, "it knows that it does")
+        jobs.wait(jobs.add(), "completed")
+
+    used(use)
+
+
+PID_OF = "select pid from pg_stat_activity where application_name = %s"
+WAITS = f"{PID_OF} and wait_event_type = 'Lock'"
 
 
 def test_at_a_second_signal_an_answer_beside_the_work_is_not_waited_for(
@@ -452,6 +507,95 @@ def test_it_is_told_how_models_do_though_all_else_is_refused(
     used(use)
 
 
+FIND_DEAD = "update runner set lost_at = now(), sleeping = false"
+
+
+def test_who_was_found_dead_and_may_not_register_says_so_once_and_is_back_when_it_may(
+    jobs: Jobs, used: Used, capfd: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[str] = []
+
+    def said() -> str:
+        heard.append(capfd.readouterr().err)
+        return "".join(heard)
+
+    def use(runner: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        tries.clear()
+        jobs.db.execute("revoke insert on runner_model from job_runner")
+        try:
+            jobs.db.execute(FIND_DEAD)
+            wait_for(lambda: len(tries) >= 4, "it has tried")
+        finally:
+            jobs.db.execute("grant insert on runner_model to job_runner")
+        jobs.wait(jobs.add(), "completed")
+        # What it has tried to be, it is.
+        assert set(tries) == {runner.id}
+        wait_for(lambda: "database_back" in said(), "it says that all is well")
+
+    def register_and_note(connection: queue.Connection, runner: str, **how: Any) -> None:
+        tries.append(runner)
+        register(connection, runner, **how)
+
+    register, tries = heartbeat.register, list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heartbeat, "register", register_and_note)
+        used(use)
+    for move in ("found_dead", "database_refused", "database_back"):
+        assert said().count(f" {move} ") == 1
+
+
+def test_who_was_registered_unheard_and_then_found_dead_takes_another_id(
+    jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register, ids = heartbeat.register, list[str]()
+
+    def register_and_die(connection: queue.Connection, runner: str, **how: Any) -> None:
+        ids.append(runner)
+        register(connection, runner, **how)
+        if len(ids) == 2:
+            jobs.db.execute(FIND_DEAD)
+            raise psycopg.OperationalError("no answer from the database in time")
+
+    def use(_: Runner) -> None:
+        jobs.wait(jobs.add(), "completed")
+        jobs.db.execute(FIND_DEAD)
+        wait_for(lambda: len(set(ids)) == 3, "it has come back")
+        jobs.wait(jobs.add(), "completed")
+
+    monkeypatch.setattr(heartbeat, "register", register_and_die)
+    used(use)
+
+
+@pytest.mark.parametrize(("now", "requests"), [(False, 1), (True, 2)])
+def test_a_stop_that_was_asked_of_who_was_found_dead_is_heard(
+    settings: Settings,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    now: bool,
+    requests: int,
+) -> None:
+    def use() -> None:
+        try:
+            jobs.wait(jobs.add(), "completed")
+            with jobs.db.transaction():
+                heartbeat.request_stop(jobs.db, [runner.id], now=now)
+                jobs.db.execute(FIND_DEAD)
+            assert has_left.wait(45)
+        finally:
+            signals.count = 2
+
+    has_left = Event()
+    with StopSignals() as signals:
+        runner = Runner(settings, [MOCK], signals)
+        used = threads.submit(use)
+        runner.run()
+        has_left.set()
+
+    used.result()
+    assert runner._stops_heard == requests
+
+
 def test_who_was_found_dead_has_its_new_name_in_the_list_of_connections(
     jobs: Jobs, used: Used
 ) -> None:
@@ -462,7 +606,7 @@ def test_who_was_found_dead_has_its_new_name_in_the_list_of_connections(
     def use(runner: Runner) -> None:
         jobs.wait(jobs.add(), "completed")
         former = runner.id
-        jobs.db.execute("update runner set lost_at = now(), sleeping = false")
+        jobs.db.execute(FIND_DEAD)
         wait_for(lambda: runner.id != former, "it has found out")
         expected = {f"jobrunner {runner.id}", f"jobrunner listener {runner.id}"}
         wait_for(lambda: names() == expected, "both are called so")
