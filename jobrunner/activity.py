@@ -193,7 +193,7 @@ class Activity:
         try:
             with brief(connection, lock_seconds):
                 connection.execute(RECORD, {"rows": json.dumps(rows)})
-        except psycopg.Error:
+        except BaseException:
             for model, counts in told.items():
                 self.of(model).merge(counts)
             raise

@@ -32,7 +32,7 @@ class Served:
         self.workers = Workers(spec, workers, limits, first_slot)
         self.claimer = Claimer(self.workers, spec.name, *claims)
         self.tally = Tally()
-        # Whether the database knows which version this is.
+        # Whether the database knows which version this is; nothing is claimed for it before.
         self.is_registered = False
 
     def pulse(self) -> ModelPulse:
@@ -164,7 +164,7 @@ class Crew:
     def look_at(self) -> list[float]:
         """When to look for jobs, by the monotonic clock, for those that want any; and at once
         where one is to be woken up that wants none."""
-        claimers = [served.claimer for served in self.served]
+        claimers = self._claimers
         times = [each.due for each in claimers if each.wants_jobs]
         return times + [0.0 for each in claimers if each.oversleeps]
 
@@ -175,12 +175,12 @@ class Crew:
 
     def claim_at_once(self, connection: queue.Connection) -> int:
         """Claim before anything else what they were told of while asleep; how many jobs."""
-        return sum(served.claimer.claim_at_once(connection) for served in self.served)
+        return sum(each.claim_at_once(connection) for each in self._claimers)
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker what it takes; where that is not there, sleep until it comes."""
-        for served in self.served:
-            served.claimer.claim(connection)
+        for each in self._claimers:
+            each.claim(connection)
 
     def look_soon(self) -> None:
         """Look in the next turn: a job was submitted or freed."""
@@ -224,6 +224,11 @@ class Crew:
         """Count anew."""
         for served in self.served:
             served.tally = Tally()
+
+    @property
+    def _claimers(self) -> list[Claimer]:
+        """Those of the models that the database takes for what they were."""
+        return [served.claimer for served in self.served if served.is_registered]
 
     @property
     def _workers(self) -> list[Workers]:

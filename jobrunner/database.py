@@ -154,12 +154,13 @@ def connect(
     name: str = "jobrunner",
     session: LiteralString | None = None,
     gives_up: Callable[[], bool] | None = None,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> BoundedConnection:
     """Open an autocommit connection that acts as ``role``.
 
     The role is taken only if the login does not have it already (``alter role … set role``).
     ``session`` is what else to set, where no pooler stands between. ``gives_up`` tells whether to
-    wait no longer for an answer that is waited for.
+    wait no longer for an answer that is waited for, and which may take ``answer_seconds``.
 
     :raises DatabaseUnavailable: when the server does not answer.
     :raises DatabaseRefused: when it does not let us in, or there is none.
@@ -176,6 +177,7 @@ def connect(
         said = first_line(error)
         kind = DatabaseRefused if is_refusal(said) else DatabaseUnavailable
         raise kind(f"the database does not answer: {said}") from None
+    connection.answer_seconds = answer_seconds
     if gives_up:
         connection.gives_up = gives_up
     try:

@@ -12,7 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from jobrunner.database import BoundedConnection, connect
+from jobrunner.database import ANSWER_SECONDS, BoundedConnection, connect
 
 ROLE = "job_runner"
 FIRST_PAUSE_SECONDS = 0.1
@@ -23,7 +23,7 @@ HEAR = """
     listen runner_stop_requested;
     listen cancel_requested
 """
-# The pause after a try that failed is at least so many times as long as that took.
+# The pause after a try that failed is so many times as long as that took, if not longer.
 PAUSE_FACTOR = 10
 # Every statement of a runner is to find its rows by an index, one after the other, whatever
 # the statistics say: then a plan that was made once is good for ever, and planning is half of
@@ -46,7 +46,7 @@ class Link:
     """A connection that is opened again when it was lost, after a short jittered pause.
 
     It hears what it listens for: ``session`` is executed where no pooler stands between.
-    ``gives_up`` tells whether to wait no longer for an answer.
+    ``gives_up`` tells whether to wait no longer for an answer, which may take ``answer_seconds``.
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class Link:
         session: LiteralString = SESSION,
         max_pause: float = MAX_PAUSE_SECONDS,
         gives_up: Callable[[], bool] | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.retry_at = 0.0
         self._url = url
         self._name = name
         self._gives_up = gives_up
+        self._answer_seconds = answer_seconds
         self._session = session
         self._max_pause = max_pause
         self._pause = FIRST_PAUSE_SECONDS
@@ -107,6 +109,7 @@ class Link:
                 name=self._name,
                 session=self._session,
                 gives_up=self._gives_up,
+                answer_seconds=self._answer_seconds,
             )
             self._heard.clear()
             connection.add_notify_handler(self._note)
@@ -126,29 +129,32 @@ class Link:
         """Whether this is the connection that it has now."""
         return connection is not None and connection is self._connection
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether notifications were taken off the socket that ``hear`` has not given yet."""
+        return bool(self._heard)
+
     def look(self) -> None:
-        """Look whether it is still there; what has arrived is kept.
-
-        :raises psycopg.OperationalError: when it is gone.
-        """
-        if self._connection is not None:
-            self._connection.pgconn.consume_input()
-
-    def hear(self) -> list[Note]:
-        """Take the notifications that have arrived.
+        """Look whether it is still there, and what has arrived.
 
         At libpq's level: ``Connection.notifies`` takes ten times as long.
 
         :raises psycopg.OperationalError: when the connection is gone.
         """
-        if self._connection is None:
-            return []
-        libpq = self._connection.pgconn
-        libpq.consume_input()
+        if self._connection is not None:
+            libpq = self._connection.pgconn
+            libpq.consume_input()
+            while note := libpq.notifies():
+                self._heard.append((note.relname.decode(), note.extra.decode()))
+
+    def hear(self) -> list[Note]:
+        """Take the notifications that have arrived.
+
+        :raises psycopg.OperationalError: when the connection is gone.
+        """
+        self.look()
         heard = [*self._heard]
         self._heard.clear()
-        while note := libpq.notifies():
-            heard.append((note.relname.decode(), note.extra.decode()))
         return heard
 
     def works(self) -> None:
@@ -161,8 +167,9 @@ class Link:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._pause = min(self._max_pause, max(self._pause, took * PAUSE_FACTOR))
-        self.retry_at = monotonic() + self._pause * random.uniform(0.5, 1.0)
+        self._heard.clear()
+        pause = self._pause * random.uniform(0.5, 1.0)
+        self.retry_at = monotonic() + max(pause, min(self._max_pause, took * PAUSE_FACTOR))
         self._pause = min(self._max_pause, self._pause * 2)
 
     def _note(self, note: psycopg.Notify) -> None:

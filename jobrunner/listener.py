@@ -9,10 +9,12 @@ processor just when a job is to be claimed. So this one listens only where the f
 pooler, hears nothing.
 
 It comes back by itself. Until then all is said over the first one, and a death shows by the lease.
-To connect may take 3 s in which nothing else is done, and a long pause comes after a try that did.
+To connect may take 3 s in which nothing else is done (and 3 more if there is no answer then): a
+long pause comes after a try that did.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -22,8 +24,9 @@ from jobrunner import log
 from jobrunner.database import BoundedConnection, Lost, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
 from jobrunner.links import HEAR, PLANNING, Link, Note
+from jobrunner.polling import hung_up
 
-# A try takes up to 3 s in which the runner does nothing else, and it can do without.
+# A try takes seconds in which the runner does nothing else, and it can do without.
 MAX_PAUSE_SECONDS = 30.0
 ANSWER_SECONDS = 3.0
 # What is said here does not wait for who holds a row: it is not to be given up with the lock.
@@ -75,6 +78,8 @@ class Listener:
         self._away_because: str | None = None
         self._has_lock = False
         self._is_seen = False
+        # Whether an answer is waited for; then nothing else may be asked.
+        self._is_asked = False
         self._url = url
         self._runner = runner
         self._link = link
@@ -101,6 +106,11 @@ class Listener:
         if self.connected and not self._has_lock:
             return self._away_because or TAKEN
         return self._away_because
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether there is something that ``hear`` has not given yet."""
+        return self._own.has_heard
 
     @property
     def connected(self) -> bool:
@@ -130,17 +140,24 @@ class Listener:
             raise
         return self.connected
 
-    def keep_up(self) -> None:
+    def keep_up(self) -> bool:
         """See to connection and lock while the link is waited for: who has told of a lock is found
-        dead seconds after that has gone. Where it leads is looked at when the link has time."""
-        if self._own.busy:
-            return
+        dead seconds after that has gone. Where it leads is looked at when the link has time.
+
+        Whether that was done: not where this connection has gone and is waited for as well.
+        """
+        if not self._link.connected:
+            return True
+        if self._is_asked:
+            # To take what has arrived off the socket would keep it from who waits for it.
+            return not hung_up(self._own.fileno())
         try:
             self._own.look()
         except Lost as error:
             self._give_up(error)
         self._connect()
         self._take_lock()
+        return True
 
     def retry_soon(self) -> None:
         """Try again soon: the database has just come back."""
@@ -152,6 +169,7 @@ class Listener:
         :raises psycopg.Error: of the link.
         """
         self._take_lock()
+        require(link)
         if not self._is_seen:
             self.check(link)
 
@@ -160,9 +178,14 @@ class Listener:
 
         :raises psycopg.Error: of the link.
         """
-        if self._has_lock:
-            [(self._is_seen,)] = link.execute(SEE_LOCK, [self._runner]).fetchall()
-            if not self._is_seen:
+        if not self._has_lock:
+            return
+        looked_at = self._connection
+        [(is_seen,)] = link.execute(SEE_LOCK, [self._runner]).fetchall()
+        # Meanwhile there may have come another, which is not known to lead there.
+        if self._connection is looked_at:
+            self._is_seen = is_seen
+            if not is_seen:
                 self._give_up(DatabaseUnavailable(ELSEWHERE))
 
     def hear(self) -> list[Note]:
@@ -174,34 +197,13 @@ class Listener:
             return []
 
     def say(self, act: Callable[[Connection], T], link: Connection, *, must: bool = False) -> T:
-        """Have something said over this connection, and over the link where it is lost; where it
-        ``must`` be said, also where it is refused for another reason than NOT_NOW.
+        """Have something said over this connection, and over the link where this holds no lock;
+        where it ``must`` be said, also where it is refused for another reason than NOT_NOW.
 
-        :raises psycopg.Error: when the database refuses it.
+        :raises psycopg.Error: when the database refuses it, or the link was lost meanwhile.
         """
-        if self._connection is None:
-            return act(link)
-        try:
-            said = act(self._connection)
-        except psycopg.Error as error:
-            if not self._connection.closed and (not must or isinstance(error, NOT_NOW)):
-                raise
-            if self._connection.closed:
-                self._give_up(error)
-                return act(link)
-            # If it is refused there as well, this connection is as good as the other. If not, it is
-            # given up, and the lock with it: nobody is to be told that we hold it.
-            seen, self._is_seen = self._is_seen, False
-            try:
-                said = act(link)
-            except psycopg.Error:
-                self._is_seen = seen
-                raise
-            self._give_up(error)
-            return said
-        self._own.works()
-        if self._away_because is not None:
-            self._away_because, self.has_news = None, True
+        said = self._say(act, link, must)
+        require(link)
         return said
 
     def lose(self, took: float = 0.0) -> None:
@@ -210,9 +212,38 @@ class Listener:
         self._has_lock = self._is_seen = False
         self._own.lose(took)
 
+    def _say(self, act: Callable[[Connection], T], link: Connection, must: bool) -> T:
+        # Of another database it would be told that the runner is dead.
+        if (connection := self._connection) is None or not self.holds_lock:
+            return act(link)
+        try:
+            with self._asking():
+                said = act(connection)
+        except psycopg.Error as error:
+            if not connection.closed and (not must or isinstance(error, NOT_NOW)):
+                raise
+            if connection.closed:
+                self._give_up(error)
+                return act(link)
+            # If it is refused there as well, this connection is as good as the other. If not, it is
+            # given up, and the lock with it: nobody is to be told that we hold it.
+            seen, self._is_seen = self._is_seen, False
+            try:
+                said = act(link)
+            except psycopg.Error:
+                self._is_seen = seen and self._connection is connection
+                raise
+            if self._connection is connection:
+                self._give_up(error)
+            return said
+        self._own.works()
+        if self._away_because is not None:
+            self._away_because, self.has_news = None, True
+        return said
+
     def _new_link(self) -> Link:
         name = f"jobrunner listener {self._runner}"
-        return Link(self._url, name, SESSION, MAX_PAUSE_SECONDS, self._gives_up)
+        return Link(self._url, name, SESSION, MAX_PAUSE_SECONDS, self._gives_up, ANSWER_SECONDS)
 
     def _connect(self) -> bool:
         """Connect, where it is time to try; whether that was done."""
@@ -228,7 +259,6 @@ class Listener:
         except (JobrunnerError, psycopg.Error) as error:
             self._give_up(error, monotonic() - began)
             return False
-        connection.answer_seconds = ANSWER_SECONDS
         connection.meanwhile = self._meanwhile
         connection.is_brief = True
         self._connection = connection
@@ -238,10 +268,21 @@ class Listener:
     def _take_lock(self) -> None:
         if self._connection is None or self._has_lock:
             return
+        began = monotonic()
         try:
-            [(self._has_lock,)] = self._connection.execute(HOLD_LOCK, [self._runner]).fetchall()
+            with self._asking():
+                [(self._has_lock,)] = self._connection.execute(HOLD_LOCK, [self._runner]).fetchall()
         except psycopg.Error as error:
-            self._give_up(error)
+            self._give_up(error, monotonic() - began)
+        self.has_news = self.has_news or self._has_lock
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._is_asked = True
+        try:
+            yield
+        finally:
+            self._is_asked = False
 
     def _give_up(self, error: Exception, took: float = 0.0) -> None:
         """Close it and say why, once."""
@@ -252,3 +293,12 @@ class Listener:
             log.warning("listener_lost", runner=self._runner, reason=reason)
             lacks = "holds no lock" if self._link.listens else "is not told of anything, polls"
             self._away_because, self.has_news = f"{lacks}: {reason}", True
+
+
+def require(link: Connection) -> None:
+    """Go on only if the link was not lost while something else was waited for.
+
+    :raises psycopg.OperationalError: when it was.
+    """
+    if link.closed:
+        raise psycopg.OperationalError("the connection was lost meanwhile")

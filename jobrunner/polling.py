@@ -14,3 +14,10 @@ def readable(descriptors: Iterable[int], seconds: float = 0.0) -> set[int]:
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return {descriptor for descriptor, _ in poll.poll(ceil(max(0.0, seconds) * 1000))}
+
+
+def hung_up(descriptor: int) -> bool:
+    """Whether the other end has closed a socket; what it has sent before stays to be read."""
+    poll = select.poll()
+    poll.register(descriptor, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 
@@ -22,7 +22,6 @@ from jobrunner.sweeper import Sweeper
 LATES_PER_LEASE = 3
 
 Connection = psycopg.Connection[Any]
-T = TypeVar("T")
 
 
 class Reports:
@@ -75,7 +74,7 @@ class Reports:
         if asked - self._beaten_at > self._lease_seconds / LATES_PER_LEASE:
             answer = self._beat(link)
         else:
-            answer = self._say(self._beat, link, must=True)
+            answer = self._listener.say(self._beat, link, must=True)
         self._beaten_at = asked
         if answer is not None:
             self._crew.note_clock(answer.clock, asked)
@@ -138,11 +137,4 @@ class Reports:
         return heartbeat.beat(connection, self._runner, pulse)
 
     def _tell(self, act: Callable[[Connection], None], link: Connection, refused: str) -> None:
-        unless_refused(lambda to: self._say(act, to), link, refused, self._runner)
-
-    def _say(self, act: Callable[[Connection], T], link: Connection, must: bool = False) -> T:
-        """Have something said over the listener's connection; see ``Listener.say``."""
-        said = self._listener.say(act, link, must=must)
-        if link.closed:
-            raise psycopg.OperationalError("the connection was lost meanwhile")
-        return said
+        unless_refused(lambda to: self._listener.say(act, to), link, refused, self._runner)

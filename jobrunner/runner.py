@@ -176,7 +176,8 @@ class Runner:
         times = self._times
         due = [times.beat, self._sweeper.due] if self._link.connected else [self._link.retry_at]
         if self._link.connected:
-            due += [0.0] if self._outbox or self._listener.has_news else []
+            has_more = self._outbox or self._listener.has_news or self._listener.has_heard
+            due += [0.0] if has_more else []
             due += self._crew.look_at + self._reports.tell_at
             due += [times.cancel] if self._crew.jobs else []
             due += [] if self._listener.connected else [self._listener.retry_at]
@@ -266,11 +267,14 @@ class Runner:
                 connection.answer_seconds = LAST_WORDS_SECONDS
                 self._outbox.write(connection)
                 self._release(connection, unfinished)
+                unfinished = []
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
                 unless_refused(queue.delete_spent, connection, "spent_not_deleted", self.id)
             except (JobrunnerError, psycopg.Error) as error:
                 self._lose(error)
+                if self._gives_up():
+                    break
                 self._crew.wait(max(0.0, self._link.retry_at - monotonic()), [])
                 continue
             self._reports.tell_last(connection, self._patience(deadline))
@@ -347,9 +351,8 @@ class Runner:
     def _while_link_waits(self) -> bool:
         """See to the listener, ten times a second while an answer of the link is waited for;
         whether to wait no longer."""
-        if not self._is_leaving:
-            self._listener.keep_up()
-        return self._gives_up()
+        is_kept_up = self._is_leaving or self._listener.keep_up()
+        return not is_kept_up or self._gives_up()
 
     def _work_meanwhile(self, listener: BoundedConnection) -> None:
         """Go on with the work until there is an answer of the listener's, for a moment at most."""
@@ -480,9 +483,9 @@ class Runner:
             log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
             self._crew.forget_pace()
             self._listener.begin_anew(self.id)
+            self._link.rename(name_of(self.id))
         self._register(connection)
         self._times.beat = 0.0
-        self._link.rename(name_of(self.id))
 
     def _register(self, connection: queue.Connection) -> None:
         # First: its answer may be lost, and who beats under an id has to claim under it.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
@@ -273,10 +273,19 @@ def test_a_stop_that_is_asked_for_while_an_answer_beside_the_work_is_waited_for_
 LOCK_IS_SEEN = "select runner_holds_lock(%s)"
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server lets what waits for a lock wait."""
+    monkeypatch.setattr("jobrunner.database.STATEMENT_TIMEOUT", "set statement_timeout = 0")
+
+
+@pytest.mark.parametrize("listener", ["rests", "is waited for"])
+@pytest.mark.usefixtures("patient")
 def test_who_loses_its_listener_while_it_waits_for_something_else_has_its_lock_again_in_time(
-    jobs: Jobs, owner_url: str, used: Used
+    jobs: Jobs, owner_url: str, used: Used, beats: Beats, listener: str
 ) -> None:
     """That other thing takes longer than it takes to be found dead."""
+    waits = beats if listener == "is waited for" else nullcontext
 
     def listens_anew(listener: str, former: int) -> bool:
         return jobs.db.execute(PID_OF, [listener]).fetchall() not in ([], [(former,)])
@@ -287,15 +296,17 @@ def test_who_loses_its_listener_while_it_waits_for_something_else_has_its_lock_a
     def use(runner: Runner) -> None:
         jobs.wait(jobs.add(), "completed")
         wait_for(lambda: runner._listener.holds_lock, "it holds its lock")
-        with psycopg.connect(owner_url) as holder:
+        runner._link.open().answer_seconds = 120
+        with waits(), psycopg.connect(owner_url) as holder:
             holder.execute("lock table job in access exclusive mode")
             wait_for(lambda: jobs.db.execute(WAITS, [f"jobrunner {runner.id}"]).rowcount, "waits")
-            listener = f"jobrunner listener {runner.id}"
-            [(pid,)] = jobs.db.execute(PID_OF, [listener]).fetchall()
+            name = f"jobrunner listener {runner.id}"
+            [(pid,)] = jobs.db.execute(PID_OF, [name]).fetchall()
             jobs.db.execute(END_BACKEND, [pid])
-            wait_for(lambda: listens_anew(listener, pid), "it is there again")
+            wait_for(lambda: listens_anew(name, pid), "it is there again")
             wait_for(lambda: is_locked(runner.id), "it has its lock")
-            assert jobs.db.execute(WAITS, [f"jobrunner {runner.id}"]).rowcount
+            # Whether it still waits for that, or does again.
+            wait_for(lambda: jobs.db.execute(WAITS, [f"jobrunner {runner.id}"]).rowcount, "waits")
         wait_for(lambda: runner._listener.holds_lock, "it knows that it does")
         jobs.wait(jobs.add(), "completed")
 
@@ -462,6 +473,37 @@ def test_a_cancel_that_it_is_told_of_takes_a_sleeping_runner_no_claim(
     used(use)
 
 
+def test_nothing_is_claimed_before_it_is_known_that_the_model_is_what_its_version_was(
+    jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while an answer beside the work is waited for."""
+    beat, register, pending = heartbeat.beat, heartbeat.register_model, list[int]()
+
+    def beat_late(
+        connection: queue.Connection, id: str, pulse: heartbeat.Pulse
+    ) -> heartbeat.Answer | None:
+        while not runners or not runners[0]._crew.ready:
+            connection.execute("select pg_sleep(0.05)")
+        if not pending:
+            connection.execute("select pg_sleep(0.2)")
+        return beat(connection, id, pulse)
+
+    def note_and_register(*model: Any) -> None:
+        pending.append(jobs.count("pending"))
+        register(*model)
+
+    def use(runner: Runner) -> None:
+        runners.append(runner)
+        jobs.wait(job_id, "completed")
+        assert pending == [1]
+
+    runners: list[Runner] = []
+    monkeypatch.setattr(heartbeat, "beat", beat_late)
+    monkeypatch.setattr(heartbeat, "register_model", note_and_register)
+    job_id = jobs.add()
+    used(use)
+
+
 def test_a_job_that_comes_with_a_report_is_claimed_before_the_next_one(
     jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -596,20 +638,23 @@ def test_a_stop_that_was_asked_of_who_was_found_dead_is_heard(
     assert runner._stops_heard == requests
 
 
+def connections(jobs: Jobs, runner: str) -> int:
+    """How many a runner has, by their names."""
+    names = [f"jobrunner {runner}", f"jobrunner listener {runner}"]
+    query = "select from pg_stat_activity where application_name = any(%s)"
+    return jobs.db.execute(query, [names]).rowcount
+
+
 def test_who_was_found_dead_has_its_new_name_in_the_list_of_connections(
     jobs: Jobs, used: Used
 ) -> None:
-    def names() -> set[str]:
-        named = "select application_name from pg_stat_activity where application_name like %s"
-        return {name for (name,) in jobs.db.execute(named, ["jobrunner %"])}
-
     def use(runner: Runner) -> None:
         jobs.wait(jobs.add(), "completed")
         former = runner.id
         jobs.db.execute(FIND_DEAD)
         wait_for(lambda: runner.id != former, "it has found out")
-        expected = {f"jobrunner {runner.id}", f"jobrunner listener {runner.id}"}
-        wait_for(lambda: names() == expected, "both are called so")
+        wait_for(lambda: connections(jobs, runner.id) == 2, "both are called so")
+        assert connections(jobs, former) == 0
 
     used(use)
 
@@ -665,7 +710,7 @@ def test_a_runner_claims_again_though_an_answer_of_the_database_was_lost(
             raise psycopg.OperationalError("no answer from the database in time")
         return done
 
-    def use(_: Runner) -> None:
+    def use(runner: Runner) -> None:
         jobs.wait(jobs.add(), "completed")
         begun.set()
         if lost == "reclaim":
@@ -674,6 +719,7 @@ def test_a_runner_claims_again_though_an_answer_of_the_database_was_lost(
             jobs.db.execute("update runner set lost_at = now(), sleeping = false")
         assert failed.wait(45)
         jobs.wait(jobs.add(), "completed")
+        wait_for(lambda: connections(jobs, runner.id) == 2, "both have its name")
 
     begun = Event()
     monkeypatch.setattr(owner, lost, act_and_lose)
@@ -736,3 +782,40 @@ def test_a_runner_that_leaves_waits_for_who_holds_the_counts_until_it_is_to_stop
     used.result()
     assert jobs.db.execute(COUNTED).fetchone() == (counted,)
     assert "jobs_left" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_is_asked_once_more_while_it_says_its_last_words_leaves(
+    settings: Settings,
+    owner_url: str,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """With what it held handed back: nobody waits for that."""
+    has_left = Event()
+
+    def use() -> None:
+        try:
+            job_id = jobs.add("await a stop")
+            jobs.wait(job_id, "processing")
+            with psycopg.connect(owner_url) as holder:
+                holder.execute("select from runner for update")
+                signals.count = 2
+                jobs.wait(job_id, "pending")
+                signals.count = 3
+                assert has_left.wait(45)
+        except BaseException:
+            signals.count = 4
+            raise
+
+    monkeypatch.setattr("jobrunner.runner.LAST_WORDS_SECONDS", 120)
+    slow = replace(MOCK, options={"delay_seconds": 600})
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        Runner(settings, [slow], signals).run()
+        has_left.set()
+
+    used.result()
+    assert "jobs_left=0" in capfd.readouterr().err
