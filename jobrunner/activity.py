@@ -193,7 +193,7 @@ class Activity:
         try:
             with brief(connection, lock_seconds):
                 connection.execute(RECORD, {"rows": json.dumps(rows)})
-        except BaseException:
+        except psycopg.Error:
             for model, counts in told.items():
                 self.of(model).merge(counts)
             raise

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
-from jobrunner import queue
+from jobrunner import heartbeat, queue
 from jobrunner.activity import Activity
 from jobrunner.claimer import Claimer, Sleep
+from jobrunner.database import brief
 from jobrunner.heartbeat import ModelPulse
 from jobrunner.leases import Leases
 from jobrunner.memory import resident_bytes
@@ -34,6 +35,17 @@ class Served:
         self.tally = Tally()
         # Whether the database knows which version this is; nothing is claimed for it before.
         self.is_registered = False
+
+    def register(self, connection: queue.Connection) -> None:
+        """Make it known, once a worker has said what it is.
+
+        :raises ModelLoadError: when its version has been something else.
+        :raises psycopg.Error: when that can't be done now.
+        """
+        if self.workers.card:
+            with brief(connection):
+                heartbeat.register_model(connection, self.name, self.workers.card)
+            self.is_registered = True
 
     def pulse(self) -> ModelPulse:
         """What a heartbeat says of it."""
@@ -89,15 +101,15 @@ class Crew:
         return sum(each.count for each in self._workers)
 
     @property
-    def ready(self) -> int:
-        """How many workers have loaded their model."""
-        return sum(each.ready for each in self._workers)
-
-    @property
     def trouble(self) -> str | None:
         """Why there are too few workers just now, if there are."""
         said = ((each.spec.name, each.trouble) for each in self._workers if each.trouble)
         return "; ".join(f"{name}: {reason}" for name, reason in said) or None
+
+    @property
+    def standing(self) -> tuple[list[int], str | None]:
+        """How many workers of each model are ready, and why there are too few."""
+        return [each.ready for each in self._workers], self.trouble
 
     def tend(self) -> None:
         """Start the workers that are missing; deal what waits."""

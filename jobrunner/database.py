@@ -87,7 +87,7 @@ T = TypeVar("T")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed if an answer takes longer than ANSWER_SECONDS, or if somebody
+    """A connection that is closed if an answer takes longer than ``answer_seconds``, or if somebody
     will not wait for it any more."""
 
     answer_seconds = ANSWER_SECONDS

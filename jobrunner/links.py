@@ -59,10 +59,13 @@ class Link:
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.retry_at = 0.0
+        # What the server's list of connections shows of the next one.
+        self.name = name
+        self.answer_seconds = answer_seconds
+        # Whether a pooler stands between, as far as we know.
+        self.pooled = False
         self._url = url
-        self._name = name
         self._gives_up = gives_up
-        self._answer_seconds = answer_seconds
         self._session = session
         self._max_pause = max_pause
         self._pause = FIRST_PAUSE_SECONDS
@@ -83,7 +86,7 @@ class Link:
     @property
     def listens(self) -> bool:
         """Whether notifications can come."""
-        return self._connection is not None and self.connected and not self._connection.pooled
+        return self.connected and not self.pooled
 
     @property
     def busy(self) -> bool:
@@ -106,24 +109,24 @@ class Link:
             connection = connect(
                 self._url,
                 role=ROLE,
-                name=self._name,
+                name=self.name,
                 session=self._session,
                 gives_up=self._gives_up,
-                answer_seconds=self._answer_seconds,
+                answer_seconds=self.answer_seconds,
             )
             self._heard.clear()
             connection.add_notify_handler(self._note)
+            self.pooled = connection.pooled
             self._connection = connection
         return self._connection
 
-    def rename(self, name: str) -> None:
-        """Let the server's list of connections show another name.
+    def show_name(self) -> None:
+        """Let the server's list of connections show another name than at first.
 
         :raises psycopg.Error: when the connection is gone.
         """
-        self._name = name
-        if self._connection is not None and not self._connection.pooled:
-            self._connection.execute(RENAME, [name])
+        if self._connection is not None and self.listens:
+            self._connection.execute(RENAME, [self.name])
 
     def has(self, connection: psycopg.Connection[Any] | None) -> bool:
         """Whether this is the connection that it has now."""

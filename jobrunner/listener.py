@@ -9,8 +9,8 @@ processor just when a job is to be claimed. So this one listens only where the f
 pooler, hears nothing.
 
 It comes back by itself. Until then all is said over the first one, and a death shows by the lease.
-To connect may take 3 s in which nothing else is done (and 3 more if there is no answer then): a
-long pause comes after a try that did.
+To connect may take 3 s in which nothing else is done (and 3 more where the first answer does not
+come): a long pause comes after a try that did.
 """
 
 from collections.abc import Callable, Iterator
@@ -78,6 +78,7 @@ class Listener:
         self._away_because: str | None = None
         self._has_lock = False
         self._is_seen = False
+        self._hears = False
         # Whether an answer is waited for; then nothing else may be asked.
         self._is_asked = False
         self._url = url
@@ -146,8 +147,6 @@ class Listener:
 
         Whether that was done: not where this connection has gone and is waited for as well.
         """
-        if not self._link.connected:
-            return True
         if self._is_asked:
             # To take what has arrived off the socket would keep it from who waits for it.
             return not hung_up(self._own.fileno())
@@ -169,6 +168,7 @@ class Listener:
         :raises psycopg.Error: of the link.
         """
         self._take_lock()
+        self._listen()
         require(link)
         if not self._is_seen:
             self.check(link)
@@ -209,7 +209,7 @@ class Listener:
     def lose(self, took: float = 0.0) -> None:
         """Close the connection, and with it the lock; see ``Link.lose``."""
         self._connection = None
-        self._has_lock = self._is_seen = False
+        self._has_lock = self._is_seen = self._hears = False
         self._own.lose(took)
 
     def _say(self, act: Callable[[Connection], T], link: Connection, must: bool) -> T:
@@ -254,8 +254,6 @@ class Listener:
             connection = self._own.open()
             if connection.pooled:
                 raise DatabaseUnavailable(POOLED)
-            if not self._link.listens:
-                connection.execute(HEAR)
         except (JobrunnerError, psycopg.Error) as error:
             self._give_up(error, monotonic() - began)
             return False
@@ -276,6 +274,17 @@ class Listener:
             self._give_up(error, monotonic() - began)
         self.has_news = self.has_news or self._has_lock
 
+    def _listen(self) -> None:
+        """Listen, where the link hears nothing; it is there now, so that this is known."""
+        if self._connection is None or self._hears or self._link.listens:
+            return
+        try:
+            with self._asking():
+                self._connection.execute(HEAR)
+        except psycopg.Error as error:
+            self._give_up(error)
+        self._hears = self.connected
+
     @contextmanager
     def _asking(self) -> Iterator[None]:
         self._is_asked = True
@@ -291,7 +300,7 @@ class Listener:
         reason = str(error) if isinstance(error, JobrunnerError) else first_line(error)
         if self._away_because is None:
             log.warning("listener_lost", runner=self._runner, reason=reason)
-            lacks = "holds no lock" if self._link.listens else "is not told of anything, polls"
+            lacks = "is not told of anything, polls" if self._link.pooled else "holds no lock"
             self._away_because, self.has_news = f"{lacks}: {reason}", True
 
 

@@ -102,7 +102,8 @@ class Runner:
         )
         self._stops_heard = 0
         self._stop_by: float | None = None
-        self._is_leaving = False
+        # How many signals had come when it began to leave.
+        self._leaves_at: int | None = None
         # Whether the database has ever known us under this id.
         self._is_known = False
         # Not until all runners have said what they hold, since the server has crashed.
@@ -190,10 +191,10 @@ class Runner:
         if self._signals.fileno() in heard:
             self._signals.clear()
         self._note_stop(self._signals.count)
-        ready, trouble = self._crew.ready, self._crew.trouble
+        standing = self._crew.standing
         self._outbox.add(self._crew.collect(heard))
         self._reports.note_progress(self._crew.take_progress())
-        if (self._crew.ready, self._crew.trouble) != (ready, trouble):
+        if self._crew.standing != standing:
             self._times.beat = 0.0
 
     def _try(self, act: Callable[[queue.Connection], object]) -> None:
@@ -246,8 +247,9 @@ class Runner:
     def _gives_up(self) -> bool:
         """Whether it was asked to stop now, while it waits for an answer of the database. Its last
         words are waited for, unless it is asked once more."""
-        is_over = self._stops_heard > 1 and not self._is_leaving
-        return is_over or self._signals.count > max(1, self._stops_heard)
+        if self._leaves_at is not None:
+            return self._signals.count > self._leaves_at
+        return max(self._signals.count, self._stops_heard) > 1
 
     def _done(self) -> bool:
         idle = not self._crew.jobs and not self._outbox
@@ -257,7 +259,8 @@ class Runner:
 
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
-        self._is_leaving = True
+        self._leaves_at = max(1, self._signals.count)
+        self._link.answer_seconds = LAST_WORDS_SECONDS
         unfinished, outcomes = self._crew.kill_jobs()
         self._outbox.add(outcomes)
         deadline = monotonic() + LAST_WORDS_SECONDS
@@ -275,13 +278,15 @@ class Runner:
                 self._lose(error)
                 if self._gives_up():
                     break
-                self._crew.wait(max(0.0, self._link.retry_at - monotonic()), [])
+                self._signals.clear()
+                readable([self._signals.fileno()], self._link.retry_at - monotonic())
                 continue
             self._reports.tell_last(connection, self._patience(deadline))
             log.info("stopped", runner=self.id, completed=self._crew.completed)
             return
         left = len(unfinished) + len(self._outbox)
-        log.warning("stopped", runner=self.id, reason="no database", jobs_left=left)
+        reason = "asked once more" if self._gives_up() else "no database"
+        log.warning("stopped", runner=self.id, reason=reason, jobs_left=left)
 
     def _patience(self, deadline: float) -> float:
         """How many seconds to wait for who holds what is told last; few if we are to stop now."""
@@ -351,22 +356,18 @@ class Runner:
     def _while_link_waits(self) -> bool:
         """See to the listener, ten times a second while an answer of the link is waited for;
         whether to wait no longer."""
-        is_kept_up = self._is_leaving or self._listener.keep_up()
+        is_kept_up = self._leaves_at is not None or self._listener.keep_up()
         return not is_kept_up or self._gives_up()
 
     def _work_meanwhile(self, listener: BoundedConnection) -> None:
         """Go on with the work until there is an answer of the listener's, for a moment at most."""
-        if self._link.busy:
+        if self._link.busy or not self._link.connected:
             readable([listener.fileno()], SLICE_SECONDS)
             return
         self._crew.tend()
-        others: list[Waitable] = [listener, self._signals]
-        others += [self._link] if self._link.connected else []
-        heard = self._crew.wait(SLICE_SECONDS, others)
-        if heard == {listener.fileno()}:
-            return
-        self._collect(heard)
-        if self._link.connected:
+        heard = self._crew.wait(SLICE_SECONDS, [listener, self._signals, self._link])
+        if heard != {listener.fileno()}:
+            self._collect(heard)
             self._try(self._work)
 
     def _work(self, connection: queue.Connection) -> None:
@@ -464,11 +465,13 @@ class Runner:
             self._crew.look_soon()
 
     def _register_models(self, connection: queue.Connection) -> None:
-        """Make known what has been loaded: from then on the web takes jobs for it."""
+        """Make known what has been loaded: from then on the web takes jobs for it, and we do. Who
+        holds what is known of it is not waited for, and other models are not held up."""
         for served in self._crew.served:
             if served.workers.card and not served.is_registered:
-                heartbeat.register_model(connection, served.name, served.workers.card)
-                served.is_registered = True
+                unless_refused(served.register, connection, "model_not_registered", self.id)
+                if not served.is_registered:
+                    self._times.beat = min(self._times.beat, monotonic() + TELL_SECONDS)
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id, unless the one
@@ -483,9 +486,10 @@ class Runner:
             log.warning("found_dead", runner=former, new_runner=self.id, jobs_dropped=dropped)
             self._crew.forget_pace()
             self._listener.begin_anew(self.id)
-            self._link.rename(name_of(self.id))
+            self._link.name = name_of(self.id)
         self._register(connection)
         self._times.beat = 0.0
+        self._link.show_name()
 
     def _register(self, connection: queue.Connection) -> None:
         # First: its answer may be lost, and who beats under an id has to claim under it.

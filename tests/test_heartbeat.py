@@ -250,13 +250,24 @@ def test_whose_link_is_lost_while_it_asks_for_its_lock_says_so(runner_url: str, 
     first.lose()
 
 
-def test_nothing_is_done_for_a_listener_while_its_link_is_away(runner_url: str, jobs: Jobs) -> None:
-    """It would listen as well, and be woken up by each notification."""
-    listener = Listener(runner_url, ME, Link(runner_url, ME))
+def test_a_listener_has_its_lock_while_its_link_is_away_and_listens_only_where_that_hears_nothing(
+    runner_url: str, jobs: Jobs
+) -> None:
+    jobs.add_runner(ME)
+    link = Link(runner_url, ME)
+    listener = Listener(runner_url, ME, link)
 
     assert listener.keep_up()
 
-    assert not listener.connected
+    assert jobs.db.execute("select runner_holds_lock(%s)", [ME]).fetchone() == (True,)
+    listener.keep_lock(link.open())
+    assert listener.holds_lock
+    jobs.db.execute("select pg_notify('job_submitted', '')")
+    assert wait_for(link.hear, "the notification has come")
+    listener.say(lambda to: to.execute("select"), link.open())
+    assert listener.hear() == []
+    listener.lose()
+    link.lose()
 
 
 class Slow:

@@ -18,6 +18,8 @@ from jobrunner.activity import Activity
 from jobrunner.crew import Crew
 from jobrunner.database import LOCK_SECONDS, BoundedConnection
 from jobrunner.depth import Depth
+from jobrunner.errors import DatabaseUnavailable
+from jobrunner.links import Link
 from jobrunner.progress import Reporter
 from jobrunner.reports import Reports
 from jobrunner.runner import NAP_SECONDS, Runner, Settings
@@ -482,7 +484,7 @@ def test_nothing_is_claimed_before_it_is_known_that_the_model_is_what_its_versio
     def beat_late(
         connection: queue.Connection, id: str, pulse: heartbeat.Pulse
     ) -> heartbeat.Answer | None:
-        while not runners or not runners[0]._crew.ready:
+        while not runners or not any(runners[0]._crew.standing[0]):
             connection.execute("select pg_sleep(0.05)")
         if not pending:
             connection.execute("select pg_sleep(0.2)")
@@ -502,6 +504,55 @@ def test_nothing_is_claimed_before_it_is_known_that_the_model_is_what_its_versio
     monkeypatch.setattr(heartbeat, "register_model", note_and_register)
     job_id = jobs.add()
     used(use)
+
+
+def test_a_model_that_can_not_be_registered_yet_keeps_the_runner_from_nothing_else(
+    settings: Settings,
+    owner_url: str,
+    jobs: Jobs,
+    threads: ThreadPoolExecutor,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Somebody has inserted the same version, and does not commit."""
+    heard: list[str] = []
+
+    def said() -> str:
+        heard.append(capfd.readouterr().err)
+        return "".join(heard)
+
+    def use() -> None:
+        try:
+            with psycopg.connect(owner_url) as holder:
+                holder.execute(INSERT_VERSION)
+                begun.set()
+                jobs.wait(jobs.add(), "completed")
+                wait_for(lambda: "model_not_registered" in said(), "it was refused")
+                held = jobs.add(model="other")
+                jobs.wait(jobs.add(), "completed")
+                assert jobs.status(held) == "pending"
+                holder.rollback()
+            jobs.wait(held, "completed")
+        finally:
+            begun.set()
+            signals.count = 2
+
+    begun = Event()
+    other = replace(MOCK, name="other")
+    with StopSignals() as signals:
+        used = threads.submit(use)
+        assert begun.wait(45)
+        Runner(settings, [MOCK, other], signals).run()
+
+    used.result()
+    assert "database_" not in said()
+
+
+INSERT_VERSION = """
+    insert into model_version (
+        model, version, input_schema, output_schema, max_batch_size, max_wait_ms, timeout_seconds
+    )
+    values ('other', 'mock-1', '{}', '{}', 1, 0, 60)
+"""
 
 
 def test_a_job_that_comes_with_a_report_is_claimed_before_the_next_one(
@@ -818,4 +869,23 @@ def test_who_is_asked_once_more_while_it_says_its_last_words_leaves(
         has_left.set()
 
     used.result()
-    assert "jobs_left=0" in capfd.readouterr().err
+    assert 'reason="asked once more" jobs_left=0' in capfd.readouterr().err
+
+
+def test_who_leaves_without_a_database_tries_it_now_and_then(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as often as it can, though a worker has ended and nobody takes note of that any more."""
+    tries: list[Link] = []
+
+    def fail(link: Link) -> BoundedConnection:
+        tries.append(link)
+        raise DatabaseUnavailable("no database")
+
+    monkeypatch.setattr(Crew, "wait", lambda *what, **how: set())
+    monkeypatch.setattr(Link, "open", fail)
+    with StopSignals() as signals:
+        Runner(settings, [MOCK], signals)._leave()
+
+    # The pause begins at 0.05 s at least, and doubles.
+    assert 2 <= len(tries) <= 20
