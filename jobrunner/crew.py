@@ -35,6 +35,7 @@ class Served:
         self.tally = Tally()
         # Whether the database knows which version this is; nothing is claimed for it before.
         self.is_registered = False
+        self.not_registered_because: str | None = None
 
     def register(self, connection: queue.Connection) -> None:
         """Make it known, once a worker has said what it is.
@@ -45,7 +46,14 @@ class Served:
         if self.workers.card:
             with brief(connection):
                 heartbeat.register_model(connection, self.name, self.workers.card)
-            self.is_registered = True
+            self.is_registered, self.not_registered_because = True, None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it has too few workers just now, or is not served at all."""
+        if self.not_registered_because:
+            return f"can not be registered: {self.not_registered_because}"
+        return self.workers.trouble
 
     def pulse(self) -> ModelPulse:
         """What a heartbeat says of it."""
@@ -103,7 +111,7 @@ class Crew:
     @property
     def trouble(self) -> str | None:
         """Why there are too few workers just now, if there are."""
-        said = ((each.spec.name, each.trouble) for each in self._workers if each.trouble)
+        said = ((each.name, each.trouble) for each in self.served if each.trouble)
         return "; ".join(f"{name}: {reason}" for name, reason in said) or None
 
     @property

@@ -168,6 +168,7 @@ class Listener:
         :raises psycopg.Error: of the link.
         """
         self._take_lock()
+        require(link)
         self._listen()
         require(link)
         if not self._is_seen:
@@ -275,7 +276,7 @@ class Listener:
         self.has_news = self.has_news or self._has_lock
 
     def _listen(self) -> None:
-        """Listen, where the link hears nothing; it is there now, so that this is known."""
+        """Listen, where the link hears nothing."""
         if self._connection is None or self._hears or self._link.listens:
             return
         try:

@@ -259,7 +259,8 @@ class Runner:
 
     def _leave(self) -> None:
         """Write what is finished, hand back what is not, and sign off."""
-        self._leaves_at = max(1, self._signals.count)
+        asked = self._stop_by is not None
+        self._leaves_at = self._signals.count if asked else max(1, self._signals.count)
         self._link.answer_seconds = LAST_WORDS_SECONDS
         unfinished, outcomes = self._crew.kill_jobs()
         self._outbox.add(outcomes)
@@ -468,10 +469,21 @@ class Runner:
         """Make known what has been loaded: from then on the web takes jobs for it, and we do. Who
         holds what is known of it is not waited for, and other models are not held up."""
         for served in self._crew.served:
-            if served.workers.card and not served.is_registered:
-                unless_refused(served.register, connection, "model_not_registered", self.id)
-                if not served.is_registered:
-                    self._times.beat = min(self._times.beat, monotonic() + TELL_SECONDS)
+            if not served.workers.card or served.is_registered:
+                continue
+            try:
+                served.register(connection)
+            except psycopg.Error as error:
+                if connection.closed:
+                    raise
+                served.not_registered_because = first_line(error)
+                log.warning(
+                    "model_not_registered",
+                    runner=self.id,
+                    model=served.name,
+                    reason=served.not_registered_because,
+                )
+                self._times.beat = min(self._times.beat, monotonic() + TELL_SECONDS)
 
     def _start_anew(self, connection: queue.Connection) -> None:
         """We were found dead and our jobs given away: drop them and take a new id, unless the one

@@ -527,6 +527,9 @@ def test_a_model_that_can_not_be_registered_yet_keeps_the_runner_from_nothing_el
                 begun.set()
                 jobs.wait(jobs.add(), "completed")
                 wait_for(lambda: "model_not_registered" in said(), "it was refused")
+                assert jobs.db.execute("select trouble from runner").fetchall() == [
+                    ("other: can not be registered: canceling statement due to lock timeout",)
+                ]
                 held = jobs.add(model="other")
                 jobs.wait(jobs.add(), "completed")
                 assert jobs.status(held) == "pending"
