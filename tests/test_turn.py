@@ -54,6 +54,21 @@ def settings(runner_url: str) -> Settings:
     )
 
 
+Said = Callable[[], str]
+
+
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str]) -> Said:
+    """All that runners have written to their logs so far."""
+    heard: list[str] = []
+
+    def said() -> str:
+        heard.append(capfd.readouterr().err)
+        return "".join(heard)
+
+    return said
+
+
 Used = Callable[[Callable[[Runner], None]], None]
 
 
@@ -511,14 +526,9 @@ def test_a_model_that_can_not_be_registered_yet_keeps_the_runner_from_nothing_el
     owner_url: str,
     jobs: Jobs,
     threads: ThreadPoolExecutor,
-    capfd: pytest.CaptureFixture[str],
+    said: Said,
 ) -> None:
     """Somebody has inserted the same version, and does not commit."""
-    heard: list[str] = []
-
-    def said() -> str:
-        heard.append(capfd.readouterr().err)
-        return "".join(heard)
 
     def use() -> None:
         try:
@@ -607,14 +617,8 @@ FIND_DEAD = "update runner set lost_at = now(), sleeping = false"
 
 
 def test_who_was_found_dead_and_may_not_register_says_so_once_and_is_back_when_it_may(
-    jobs: Jobs, used: Used, capfd: pytest.CaptureFixture[str]
+    jobs: Jobs, used: Used, said: Said
 ) -> None:
-    heard: list[str] = []
-
-    def said() -> str:
-        heard.append(capfd.readouterr().err)
-        return "".join(heard)
-
     def use(runner: Runner) -> None:
         jobs.wait(jobs.add(), "completed")
         tries.clear()
@@ -718,7 +722,7 @@ def test_work_goes_on_while_somebody_holds_the_row_of_a_model_of_the_runner(
     owner_url: str,
     jobs: Jobs,
     threads: ThreadPoolExecutor,
-    capfd: pytest.CaptureFixture[str],
+    said: Said,
 ) -> None:
     def use() -> None:
         try:
@@ -733,11 +737,6 @@ def test_work_goes_on_while_somebody_holds_the_row_of_a_model_of_the_runner(
             signals.count = 2
             raise
 
-    def said() -> str:
-        heard.append(capfd.readouterr().err)
-        return "".join(heard)
-
-    heard: list[str] = []
     with StopSignals() as signals:
         used = threads.submit(use)
         Runner(settings, [MOCK], signals).run()
