@@ -32,7 +32,8 @@ OTHER_TYPED_DICT = (
 # What can be gone through, but not as a list of results; a set has them in no order.
 NO_LISTS = (str, bytes, Mapping, Set)
 
-# What json.loads() finds out first, whether its text is UTF-8 say, is known.
+# What json.loads() finds out first and last, whether its text is UTF-8 say and whether all of it
+# was read, is known: it is what PostgreSQL says of a jsonb.
 DECODER = json.JSONDecoder()
 
 Json = dict[str, Any]
@@ -109,7 +110,7 @@ class Served:
         """
         try:
             if self._input is None:
-                return DECODER.decode(text.decode())
+                return DECODER.raw_decode(text.decode())[0]
             return self._input.validate_json(text)
         except ValidationError as error:
             raise InvalidInput(f"the input is not valid: {_said(error)}") from None

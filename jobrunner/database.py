@@ -8,11 +8,13 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString, NoReturn, TypeVar
 
 import psycopg
-from psycopg import sql
+from psycopg import generators, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 from psycopg.waiting import WAIT_R, Ready, Wait
 
 from jobrunner.errors import (
@@ -22,10 +24,13 @@ from jobrunner.errors import (
     DatabaseUnavailable,
     SchemaMissing,
 )
+from jobrunner.polling import readable
 from jobrunner.settings import Settings
 
 ANSWER_SECONDS = 10.0
 CONNECT_SECONDS = 3
+# How often to look whether to wait any longer.
+SLICE_SECONDS = 0.1
 
 WHO_AND_WHERE = "select current_user, pg_backend_pid()"
 SET_ROLE = sql.SQL("set role {}")
@@ -100,10 +105,32 @@ class BoundedConnection(psycopg.Connection[Any]):
     # Whether its session waits for no lock longer than LOCK_SECONDS.
     is_brief = False
 
+    def answer(self) -> list[PGresult]:
+        """Wait for the answer to what was sent at libpq's level, for as long as ``wait`` would.
+
+        Without psycopg's generators, which go through several calls of Python before they wait,
+        and as many after it.
+
+        :raises psycopg.OperationalError: when it is gone, or closed since there was none in time.
+        """
+        libpq, deadline = self.pgconn, monotonic() + self.answer_seconds
+        if self.meanwhile or libpq.flush():
+            # Somebody has something else to do, or there is more to send.
+            return self.wait(generators.execute(libpq))
+        results: list[PGresult] = []
+        try:
+            while result := self._next_result(deadline):
+                results.append(result)
+        except psycopg.OperationalError:
+            # Its last words say more than that it is gone.
+            if all(result.status != ExecStatus.FATAL_ERROR for result in results):
+                raise
+        return results
+
     def wait(
         self,
         gen: Generator[Wait, Ready | int, T],
-        interval: float = 0.1,
+        interval: float = SLICE_SECONDS,
         timeout: float | None = None,
     ) -> T:
         deadline = monotonic() + self.answer_seconds
@@ -120,11 +147,26 @@ class BoundedConnection(psycopg.Connection[Any]):
                     self.meanwhile(self)
                 ready = yield waits_for
                 if not ready and (monotonic() > deadline or self.gives_up()):
-                    self.pgconn.finish()
-                    raise psycopg.OperationalError("no answer from the database in time")
+                    self._give_up()
                 waits_for = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+
+    def _next_result(self, deadline: float) -> PGresult | None:
+        libpq = self.pgconn
+        while libpq.is_busy():
+            if readable([libpq.socket], SLICE_SECONDS):
+                libpq.consume_input()
+            elif monotonic() > deadline or self.gives_up():
+                self._give_up()
+        while note := libpq.notifies():
+            if libpq.notify_handler:
+                libpq.notify_handler(note)
+        return libpq.get_result()
+
+    def _give_up(self) -> NoReturn:
+        self.pgconn.finish()
+        raise psycopg.OperationalError("no answer from the database in time")
 
 
 def url_of(settings: Settings) -> str:

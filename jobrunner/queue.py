@@ -463,7 +463,7 @@ class Claim:
             for job_id, text, attempt, priority, run_at, trace in rows
         ]
         # An update returns rows in no order.
-        return sorted(jobs, key=place_of)
+        return sorted(jobs, key=place_of) if len(jobs) > 1 else jobs
 
 
 def claim(connection: Connection, **what: Any) -> list[Job]:

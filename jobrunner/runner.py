@@ -17,7 +17,7 @@ import psycopg
 from jobrunner import heartbeat, log, migrations, queue
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
-from jobrunner.database import LOCK_SECONDS, BoundedConnection, Lost, first_line
+from jobrunner.database import LOCK_SECONDS, SLICE_SECONDS, BoundedConnection, Lost, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError, ModelLoadError
 from jobrunner.jitter import jittered
 from jobrunner.leases import Leases
@@ -41,8 +41,6 @@ TELL_SECONDS = 1.0
 NAP_SECONDS = 0.001
 # What the last outcomes may take to be written, past the grace.
 LAST_WORDS_SECONDS = 3.0
-# How long at once to wait for an answer beside the work.
-SLICE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)

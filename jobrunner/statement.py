@@ -17,6 +17,8 @@ from psycopg.abc import Transformer
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
+from jobrunner.database import BoundedConnection
+
 PARAMETER = re.compile(r"%\((\w+)\)s")
 GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
@@ -93,7 +95,11 @@ def _new_reader() -> Transformer:
 
 def _answer(connection: psycopg.Connection[Any]) -> PGresult:
     """Wait for the answer to what was sent, for as long as the connection waits."""
-    results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
+    results: list[PGresult]
+    if isinstance(connection, BoundedConnection):
+        results = connection.answer()
+    else:
+        results = connection.wait(generators.execute(connection.pgconn))
     # A pooler may add an error of its own to the server's last words.
     for result in results:
         if result.status not in GOOD:

@@ -182,7 +182,8 @@ class Workers:
         if jobs:
             self._hold_until = min(self._hold_until, hold_until) if self._waiting else hold_until
         self._waiting.extend(jobs)
-        self._deal()
+        if not self._gave_lone():
+            self._deal()
 
     def hold_no_more(self) -> None:
         """Let a batch wait for more jobs no longer: there will be none."""
@@ -335,6 +336,14 @@ class Workers:
             room[worker] -= len(batch)
             if room[worker] < 0 or not self._give_next(worker, batch):
                 del room[worker]
+
+    def _gave_lone(self) -> bool:
+        """Give the only job that waits to a worker that has none, where that is all there is to
+        weigh: somebody waits for its start. Whether it was given."""
+        if len(self._waiting) != 1 or self.batch_size > 1 or self._limits.max_jobs is not None:
+            return False
+        idle = next((worker for worker in self._workers if worker.ready and not worker.jobs), None)
+        return idle is not None and self._give_next(idle, [self._waiting[0]])
 
     def _next_batch(self, size: int) -> list[Job]:
         """The jobs that go together next, of those that wait: so many at most."""
