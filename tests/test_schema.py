@@ -568,6 +568,77 @@ def test_the_checks_let_pass_what_is_right(db: Db, jobs: Jobs, row: Row) -> None
     assert jobs.count(row["status"]) == 1
 
 
+# By column its type, what is right for some status at least, more often, and what never is.
+DAY, NEVER = "2026-11-28", "infinity"
+COLUMNS: dict[str, tuple[str, list[str | None]]] = {
+    "model": ("text", ["sentiment"]),
+    "input": ("jsonb", ["{}", "{}", "{}", "{}", "[]"]),
+    "priority": ("smallint", ["0", "0", "0", "-100", "100", "-101", "101"]),
+    "status": ("text", [*UNFINISHED, *UNFINISHED, *FINAL, "odd"]),
+    "attempt": ("smallint", ["0", "1", "1", "1", "3", "4", "-1"]),
+    "max_attempts": ("smallint", ["3", "3", "3", "3", "3", "1", "100", "0", "101"]),
+    "run_at": ("timestamptz", [DAY, DAY, DAY, DAY, NEVER, f"-{NEVER}"]),
+    "claimed_by": ("text", [None, "here-1-abcd"]),
+    "lease_token": ("uuid", [None, str(uuid4())]),
+    "created_at": ("timestamptz", [DAY, DAY, DAY, DAY, NEVER]),
+    "started_at": ("timestamptz", [None, DAY, None, DAY, f"-{NEVER}"]),
+    "finished_at": ("timestamptz", [None, None, None, None, DAY]),
+    "result": ("jsonb", [None, None, None, None, None, "{}"]),
+    "error": ("jsonb", [None, None, None, None, None, "{}"]),
+    "errors": ("jsonb", ["[]", "[]", "[]", "[]", "[]", "{}"]),
+    "idempotency_key": ("text", [None, None, None, None, "key"]),
+    "input_hash": ("bytea", [None, None, None, None, "hash"]),
+}
+NAMES = ", ".join(COLUMNS)
+SOME_JOBS = f"""
+    select {
+    ", ".join(
+        f"(%({column})s::{kind}[])[1 + floor(random() * {len(values)})] as {column}"
+        for column, (kind, values) in COLUMNS.items()
+    )
+}
+    from generate_series(1, 40000)
+"""
+
+
+def test_what_is_seen_to_be_sound_at_once_breaks_no_rule(owner: Db) -> None:
+    """Most rows are not asked for all rules: with those that are it comes to the same."""
+    [(source, arguments)] = owner.execute(
+        "select prosrc, pg_get_function_arguments(oid) from pg_proc where proname = 'is_sound_job'"
+    )
+    all_rules = re.search(r"rule := (.*?);\s+if rule", source, re.DOTALL)
+    assert all_rules
+    owner.execute(
+        f"""
+        create or replace function pg_temp.keeps_all_rules({arguments}) returns boolean
+        language plpgsql as $$
+        begin
+            return ({all_rules[1]}) is null;
+        end $$;
+
+        create or replace function pg_temp.is_let_pass({arguments}) returns boolean
+        language plpgsql as $$
+        begin
+            return is_sound_job({NAMES});
+        exception when check_violation then
+            return false;
+        end $$
+        """
+    )
+    rows = owner.execute(
+        f"""
+        with job as materialized ({SOME_JOBS})
+        select pg_temp.keeps_all_rules({NAMES}), pg_temp.is_let_pass({NAMES}), count(*)
+        from job
+        group by 1, 2
+        """,
+        {column: values for column, (_, values) in COLUMNS.items()},
+    ).fetchall()
+
+    assert {(kept, let_pass) for kept, let_pass, _ in rows} == {(True, True), (False, False)}
+    assert min(count for _, _, count in rows) > 20
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_a_confidence_that_is_no_number_is_no_json(db: Db, jobs: Jobs, number: str) -> None:
     job_id = jobs.add(status="processing")
