@@ -354,6 +354,7 @@ def test_a_notification_that_comes_with_an_answer_is_heard(
     jobs.db.execute("select pg_notify('job_submitted', '')")
     rest(connection)
 
+    assert link.has_heard
     assert link.hear() == [("job_submitted", "")]
     link.lose()
 
