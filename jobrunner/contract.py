@@ -32,8 +32,8 @@ OTHER_TYPED_DICT = (
 # What can be gone through, but not as a list of results; a set has them in no order.
 NO_LISTS = (str, bytes, Mapping, Set)
 
-# What json.loads() finds out first and last, whether its text is UTF-8 say and whether all of it
-# was read, is known: it is what PostgreSQL says of a jsonb.
+# What json.loads() finds out first, whether its text is UTF-8 say and where it begins, is known: it
+# is what PostgreSQL says of a jsonb.
 DECODER = json.JSONDecoder()
 
 Json = dict[str, Any]
@@ -110,7 +110,11 @@ class Served:
         """
         try:
             if self._input is None:
-                return DECODER.raw_decode(text.decode())[0]
+                said = text.decode()
+                value, end = DECODER.raw_decode(said)
+                if end != len(said):
+                    raise ValueError("something follows it")
+                return value
             return self._input.validate_json(text)
         except ValidationError as error:
             raise InvalidInput(f"the input is not valid: {_said(error)}") from None

@@ -118,13 +118,10 @@ class BoundedConnection(psycopg.Connection[Any]):
             # Somebody has something else to do, or there is more to send.
             return self.wait(generators.execute(libpq))
         results: list[PGresult] = []
-        try:
-            while result := self._next_result(deadline):
-                results.append(result)
-        except psycopg.OperationalError:
-            # Its last words say more than that it is gone.
-            if all(result.status != ExecStatus.FATAL_ERROR for result in results):
-                raise
+        has_failed = False
+        while result := self._next_result(deadline, has_failed):
+            results.append(result)
+            has_failed |= result.status == ExecStatus.FATAL_ERROR
         return results
 
     def wait(
@@ -152,13 +149,20 @@ class BoundedConnection(psycopg.Connection[Any]):
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    def _next_result(self, deadline: float) -> PGresult | None:
+    def _next_result(self, deadline: float, has_failed: bool) -> PGresult | None:
         libpq = self.pgconn
         while libpq.is_busy():
             if readable([libpq.socket], SLICE_SECONDS):
-                libpq.consume_input()
+                try:
+                    libpq.consume_input()
+                except psycopg.OperationalError:
+                    if not has_failed:
+                        raise
+                    return None  # Its last words say more than that it is gone.
             elif monotonic() > deadline or self.gives_up():
                 self._give_up()
+            elif self.closed:
+                raise psycopg.OperationalError("the connection was lost meanwhile")
         while note := libpq.notifies():
             if libpq.notify_handler:
                 libpq.notify_handler(note)

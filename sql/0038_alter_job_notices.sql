@@ -1,7 +1,8 @@
 -- The look whether somebody waits is the condition of the trigger, no statement of its function.
 --
--- To call a function in plpgsql takes as long as all that a claim of one job does in its indexes;
--- nearly always nobody waits. (See 0017 for the lock.)
+-- To call a function in plpgsql for it was some hundredths of a claim of one job, and nearly always
+-- nobody waits. (See 0017 for the lock.) The look is when the update is done, which in all
+-- statements that move jobs is their end.
 create or replace function tell_who_waits() returns trigger
 language plpgsql
 as $$

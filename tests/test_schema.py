@@ -570,6 +570,12 @@ def test_the_checks_let_pass_what_is_right(db: Db, jobs: Jobs, row: Row) -> None
 
 # By column its type, what is right for some status at least, more often, and what never is.
 DAY, NEVER = "2026-11-28", "infinity"
+EDGES = [
+    "0001-01-03 00:00+00",
+    "0001-01-02 23:59:59.999999+00",
+    "9999-12-29 00:00+00",
+    "9999-12-29 00:00:00.000001+00",
+]
 COLUMNS: dict[str, tuple[str, list[str | None]]] = {
     "model": ("text", ["sentiment"]),
     "input": ("jsonb", ["{}", "{}", "{}", "{}", "[]"]),
@@ -577,11 +583,11 @@ COLUMNS: dict[str, tuple[str, list[str | None]]] = {
     "status": ("text", [*UNFINISHED, *UNFINISHED, *FINAL, "odd"]),
     "attempt": ("smallint", ["0", "1", "1", "1", "3", "4", "-1"]),
     "max_attempts": ("smallint", ["3", "3", "3", "3", "3", "1", "100", "0", "101"]),
-    "run_at": ("timestamptz", [DAY, DAY, DAY, DAY, NEVER, f"-{NEVER}"]),
+    "run_at": ("timestamptz", [DAY, *EDGES, NEVER, f"-{NEVER}"]),
     "claimed_by": ("text", [None, "here-1-abcd"]),
     "lease_token": ("uuid", [None, str(uuid4())]),
     "created_at": ("timestamptz", [DAY, DAY, DAY, DAY, NEVER]),
-    "started_at": ("timestamptz", [None, DAY, None, DAY, f"-{NEVER}"]),
+    "started_at": ("timestamptz", [None, DAY, None, DAY, NEVER, f"-{NEVER}"]),
     "finished_at": ("timestamptz", [None, None, None, None, DAY]),
     "result": ("jsonb", [None, None, None, None, None, "{}"]),
     "error": ("jsonb", [None, None, None, None, None, "{}"]),

@@ -6,7 +6,8 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from psycopg import errors
+from psycopg import errors, generators
+from psycopg.pq.abc import PGconn, PGresult
 
 import jobrunner.database
 import jobrunner.statement
@@ -130,6 +131,51 @@ def test_it_is_given_up_like_any_other_when_no_answer_comes(
         make("sleep", "select pg_sleep(%(seconds)s)").rows(connection, {"seconds": 60})
 
     assert connection.closed
+
+
+def test_it_is_not_waited_for_when_its_connection_is_lost_meanwhile(owner_url: str) -> None:
+    with jobrunner.database.connect(owner_url) as connection:
+        connection.gives_up = lambda: bool(connection.close())
+
+        with pytest.raises(psycopg.OperationalError, match="lost meanwhile"):
+            jobrunner.statement.Statement("sleep", "select pg_sleep(60)").rows(connection, {})
+
+
+def test_an_error_without_an_end_is_given_up_like_silence(owner_url: str) -> None:
+    """PostgreSQL sends an error before it has ended the transaction, and may stand still there."""
+    with jobrunner.database.connect(owner_url) as connection:
+        real = connection.pgconn
+        [error] = connection.wait(generators.execute(sent(real, b"select 1/0")))
+        connection.pgconn = Endless(real, error)
+        connection.answer_seconds = 0.1
+
+        with pytest.raises(psycopg.OperationalError, match="no answer"):
+            connection.answer()
+
+        connection.pgconn = real
+        assert connection.closed
+
+
+def sent(pgconn: PGconn, query: bytes) -> PGconn:
+    pgconn.send_query(query)
+    return pgconn
+
+
+class Endless:
+    """A server's connection that has brought one result, and brings nothing else."""
+
+    def __init__(self, real: PGconn, result: PGresult) -> None:
+        self._real = real
+        self._results = [result]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def is_busy(self) -> bool:
+        return not self._results
+
+    def get_result(self) -> PGresult:
+        return self._results.pop()
 
 
 def test_a_lost_connection_is_an_operational_error(connection: Db, words: Words) -> None:

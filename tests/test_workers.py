@@ -240,7 +240,9 @@ def test_an_exception_can_say_that_there_is_no_use_in_a_retry(start: Start) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 3000 + "]" * 3000, "1" * 5000], ids=["nested deeply", "too many digits"]
+    "text",
+    ["[" * 3000 + "]" * 3000, "1" * 5000, "1} 2"],
+    ids=["nested deeply", "too many digits", "more than one"],
 )
 def test_an_input_that_no_worker_can_read_fails_once_and_for_all(start: Start, text: str) -> None:
     workers = start()
