@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 from benchmarks.figures import Figures, Series, ratio, shown
 
 PACKAGES = (
-    "psycopg", "pydantic", "flask", "gunicorn", "procrastinate", "pgqueuer", "celery", "fastapi",
-    "litserve", "bentoml",
+    "psycopg", "pydantic", "flask", "gunicorn", "procrastinate", "asyncpg", "pgqueuer", "uvloop",
+    "celery", "redis", "fastapi", "uvicorn", "sqlalchemy", "litserve", "bentoml",
 )  # fmt: skip
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 OURS = "jobrunner"
@@ -47,17 +48,30 @@ def _machine(server: dict[str, str]) -> dict[str, Any]:
             continue
     return {
         "cores": os.cpu_count(),
+        "processor": _processor(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(),
         **server,
         "packages": versions,
     }
 
 
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def _said(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     return (
-        f"Measured on {machine['cores']} shared cores, PostgreSQL {machine['postgresql']}"
-        f" with its default, durable settings but shared_buffers = {machine['shared_buffers']},"
+        f"Measured on {machine['cores']} shared cores ({machine['processor']}),"
+        f" {machine['memory_gb']} GB of memory, {machine['system']},"
+        f" PostgreSQL {machine['postgresql']} with its default, durable settings but"
+        f" shared_buffers = {machine['shared_buffers']},"
         f" Python {machine['python']}, {packages}."
         " Medians, and in brackets the least and the most; a ratio is the median of the runs'"
         " ratios."

@@ -1024,7 +1024,7 @@ def test_who_may_make_no_keys_is_told_in_one_line(jobs: Jobs, jobrunner: Command
 # Completion by the shell.
 
 
-def complete(url: str, *words: str) -> list[str]:
+def complete(url: str, *words: str, **more: Any) -> list[str]:
     """What bash is offered for the last word."""
     command = Path(sys.executable).parent / "jobrunner"
     env = environment(
@@ -1032,6 +1032,7 @@ def complete(url: str, *words: str) -> list[str]:
         _JOBRUNNER_COMPLETE="bash_complete",
         COMP_WORDS=" ".join(["jobrunner", *words]),
         COMP_CWORD=len(words),
+        **more,
     )
     done = subprocess.run([command], env=env, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
@@ -1072,5 +1073,6 @@ def test_runners_and_jobs_are_completed(jobs: Jobs, runner_url: str) -> None:
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "", "gibberish"])
 def test_without_a_database_nothing_is_offered_and_nothing_said(url: str, tmp_path: Path) -> None:
-    assert complete(url, "stop", "h") == []
-    assert complete(url, "show", "0") == []
+    # Elsewhere than in this checkout, where the database of `make up` may run.
+    assert complete(url, "stop", "h", JOBRUNNER_HOME=tmp_path) == []
+    assert complete(url, "show", "0", JOBRUNNER_HOME=tmp_path) == []
