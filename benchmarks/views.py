@@ -15,6 +15,7 @@ VIEWS = (
     "queue_health", "runner_overview", "model_crew", "serving_version", "model_queue",
     "waiting_job", "claimed_job", "running_job", "recent_failure", "failure_summary",
     "throughput", "client_backlog", "table_health", "horizon_holder", "missing_runner",
+    "sleeping_runner",
 )  # fmt: skip
 BLOCK = re.compile(r"```sql\n(.*?);?\n```", re.DOTALL)
 VARIABLE = re.compile(r":'(\w+)'")

@@ -11,6 +11,8 @@ from time import monotonic, sleep
 from types import ModuleType
 from typing import Any
 
+from psycopg.sql import Composed
+
 from chaos.plan import Fault, Load, Plan
 from jobrunner import claimer, heartbeat, judge, links, queue, sweeper
 from jobrunner.claimer import Claimer
@@ -227,15 +229,14 @@ CUTS = _each("cut_link", 4, 9, 14)
 def listen_after_look() -> None:
     """A runner looks for jobs and listens then; nor does it look when it beats."""
     connect, claim = links.connect, Claimer.claim
-    deaf: set[int] = set()
+    deaf: dict[int, Composed] = {}
 
     def connect_only(url: str, **how: Any) -> Connection:
-        listens = how.get("session") == links.SESSION
-        if listens:
-            how["session"] = links.PLANNING
-        connection = connect(url, **how)
-        if listens:
-            deaf.add(id(connection))
+        session = how.get("session")
+        if session is None or "listen" not in session.as_string():
+            return connect(url, **how)
+        connection = connect(url, **how | {"session": links.PLANNING})
+        deaf[id(connection)] = session
         return connection
 
     def claim_then_listen(self: Claimer, connection: Connection) -> None:
@@ -245,8 +246,7 @@ def listen_after_look() -> None:
         self.look_at = 0.0
         claim(self, connection)
         sleep(1.5)
-        connection.execute(links.HEAR)
-        deaf.discard(id(connection))
+        connection.execute(deaf.pop(id(connection)))
 
     _put(links, "connect", connect_only)
     _put(Runner, "_check_listener", lambda self, link: self._listener.keep_lock(link))

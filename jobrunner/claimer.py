@@ -4,6 +4,9 @@ A runner that finds too few goes to sleep: it asks for a notification at the nex
 notification is a hint, so it looks again shortly after, polls, and looks when the next job is
 due. Busy runners are not notified: they look when workers are done.
 
+One of those that sleep is notified of an insert. If it has a worker free for all that it finds,
+that is the end of it; if not, it wakes up others.
+
 A claim goes on at the place in the queue where the last one ended. What comes before that
 (of a higher priority, handed back, committed late) is found by a look from the front: when
 there are too few after it, and now and then in any case. Such a look walks over what was
@@ -81,9 +84,15 @@ class Sleep:
     """
 
     def __init__(self, models: int = 1) -> None:
+        # Who is told of nothing must not be chosen, in place of another that would hear it.
+        self.hears = True
+        # Whether there is no other runner to be woken up.
+        self.is_alone = False
         self._models = models
         self._runner = ""
         self._asleep: set[str] = set()
+        # What the row of the runner says.
+        self._told = False
 
     @property
     def is_sound(self) -> bool:
@@ -92,7 +101,7 @@ class Sleep:
 
     def begin(self, runner: str) -> None:
         """Begin awake, under that id."""
-        self._runner, self._asleep = runner, set()
+        self._runner, self._asleep, self._told = runner, set(), False
 
     def holds(self, model: str) -> bool:
         """Whether it is asleep for a model."""
@@ -101,9 +110,17 @@ class Sleep:
     def set(self, connection: queue.Connection, model: str, asleep: bool) -> None:
         """Fall asleep for a model, or wake up; the database is told where all are asleep."""
         now = self._asleep | {model} if asleep else self._asleep - {model}
-        if (len(now) == self._models) != self.is_sound:
-            heartbeat.set_sleeping(connection, self._runner, asleep)
+        self._tell(connection, self.hears and len(now) == self._models)
         self._asleep = now
+
+    def keep(self, connection: queue.Connection) -> None:
+        """Sleep on; the database is told where that has come to be heard, or not to be."""
+        self._tell(connection, self.hears and self.is_sound)
+
+    def _tell(self, connection: queue.Connection, asleep: bool) -> None:
+        if asleep != self._told:
+            heartbeat.set_sleeping(connection, self._runner, asleep)
+            self._told = asleep
 
 
 class Claimer:
@@ -146,6 +163,10 @@ class Claimer:
         self._input_bytes = 1
         # What is sent as soon as it is told of a job: written before, while there is time.
         self._readied: queue.Claim | None = None
+        # Whether it was woken up in place of others, and has yet to see to it that nothing is left;
+        # and whether it has taken anything since.
+        self._was_chosen = False
+        self._has_taken = False
 
     @property
     def due(self) -> float:
@@ -169,7 +190,7 @@ class Claimer:
 
     def begin(self, runner: str) -> None:
         """Claim for a runner that has just been registered under that id."""
-        self._runner, self._readied = runner, None
+        self._runner, self._readied, self._was_chosen = runner, None, False
         self._sleep.begin(runner)
         self.look_soon()
 
@@ -188,6 +209,10 @@ class Claimer:
         """Look in the next turn: a job was submitted or freed, or workers may be done."""
         self.look_at = 0.0
 
+    def choose(self) -> None:
+        """It was woken up, and no other runner was."""
+        self._was_chosen, self._has_taken = True, False
+
     def claim_at_once(self, connection: queue.Connection) -> int:
         """Claim before anything else, having been told of a job while asleep; how many jobs."""
         if self._readied and self._readied.slots <= self._workers.idle:
@@ -197,11 +222,23 @@ class Claimer:
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
         if self.wants_jobs and monotonic() >= self.due:
-            if self._take(connection) and self.wants_jobs:
-                self._plan_next_look(connection)
+            if self._take(connection):
+                self._was_chosen = False
+                if self.wants_jobs:
+                    self._plan_next_look(connection)
             self._looked_at = monotonic()
         if self.oversleeps:
             self._sleep.set(connection, self._model, False)
+        self.pass_on(connection)
+
+    def pass_on(self, connection: queue.Connection) -> None:
+        """Wake up others, having been woken up, where no worker is free for what may be left. What
+        they look for is not claimed ahead of time meanwhile."""
+        if not self._was_chosen or (self._workers.idle and not self._stopped):
+            return
+        self._was_chosen = False
+        if not self._sleep.is_alone and self._wake_others(connection):
+            self.look_at = monotonic() + SECOND_LOOK_SECONDS
 
     @property
     def _idle(self) -> int:
@@ -289,12 +326,21 @@ class Claimer:
         self._leases.forget(claim.spent)
         self._leases.add(jobs)
         if jobs:
+            self._has_taken = True
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
             self._count_waits(jobs)
         rows = [(job.id, self._model, job.attempt, self._runner, job.traced) for job in jobs]
         log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s%s", rows)
         return len(jobs)
+
+    def _wake_others(self, connection: queue.Connection) -> bool:
+        if self._has_taken:
+            return queue.wake_others(
+                connection, runner=self._runner, model=self._model, place=self._place
+            )
+        # That of which it was told is there, and may come before the place.
+        return heartbeat.wake_another(connection, self._runner, self._model)
 
     def _set_apart(self, connection: queue.Connection, jobs: list[Job]) -> None:
         """Let those be run by themselves that were the end of a worker before: with others
@@ -330,6 +376,7 @@ class Claimer:
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
             self._get_ready()
         else:
+            self._sleep.keep(connection)
             self.look_at = monotonic() + self._pause(connection)
             self._get_ready()
 

@@ -82,7 +82,8 @@ class Crew:
         activity: Activity,
         leases: Leases,
     ) -> None:
-        claims = (poll_seconds, activity, Sleep(len(specs)), leases)
+        self.sleep = Sleep(len(specs))
+        claims = (poll_seconds, activity, self.sleep, leases)
         self.served = [
             Served(spec, workers, limits, claims, first_slot=number * workers)
             for number, spec in enumerate(specs)
@@ -196,6 +197,16 @@ class Crew:
     def claim_at_once(self, connection: queue.Connection) -> int:
         """Claim before anything else what they were told of while asleep; how many jobs."""
         return sum(each.claim_at_once(connection) for each in self._claimers)
+
+    def choose(self) -> None:
+        """The runner was woken up, and no other was."""
+        for each in self._claimers:
+            each.choose()
+
+    def pass_on(self, connection: queue.Connection) -> None:
+        """Wake up others where no worker is free for all that may be there."""
+        for each in self._claimers:
+            each.pass_on(connection)
 
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker what it takes; where that is not there, sleep until it comes."""

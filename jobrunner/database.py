@@ -198,7 +198,7 @@ def connect(
     *,
     role: str | None = None,
     name: str = "jobrunner",
-    session: LiteralString | None = None,
+    session: LiteralString | sql.Composed | None = None,
     gives_up: Callable[[], bool] | None = None,
     answer_seconds: float = ANSWER_SECONDS,
 ) -> BoundedConnection:
@@ -240,7 +240,9 @@ def is_refusal(said: str) -> bool:
     return refused and not any(words in said for words in PASSING)
 
 
-def _set_up(connection: BoundedConnection, role: str | None, session: LiteralString | None) -> None:
+def _set_up(
+    connection: BoundedConnection, role: str | None, session: LiteralString | sql.Composed | None
+) -> None:
     """Act as the role, and see whether a pooler stands between.
 
     A pooler answers for the server with a process id of its own. Through one, nothing may be

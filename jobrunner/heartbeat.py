@@ -23,11 +23,13 @@ ANNOTATIONS = ("title", "description", "examples", "default", "deprecated", "$co
 REGISTER = """
     with registered as (
         insert into runner (
-            id, host, pid, version, models, workers, lease, notes_claims, answers_roll_call
+            id, host, pid, version, models, workers, lease, wake_channel,
+            notes_claims, answers_roll_call
         )
         values (
             %(id)s, %(host)s, %(pid)s, %(version)s, %(models)s, %(workers)s,
-            make_interval(secs => %(lease_seconds)s), true, true
+            make_interval(secs => %(lease_seconds)s), %(wake_channel)s,
+            true, true
         )
         returning id
     ),
@@ -140,6 +142,22 @@ LET_IN = """
 """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
+
+# Who was woken up for a job and has no worker free for it lets another look.
+WAKE_ANOTHER = """
+    select pg_notify(chosen.channel, '')
+    from (
+        select channel
+        from sleeping_runner
+        where
+            runner <> %(id)s
+            and %(model)s = any(models)
+        order by
+            is_well desc,
+            turn
+        limit 1
+    ) as chosen
+"""
 
 SIGN_OFF = "delete from runner where id = %(id)s"
 
@@ -267,9 +285,17 @@ def register_model(connection: Connection, model: str, card: Mapping[str, Any]) 
 
 
 def register(
-    connection: Connection, runner: str, *, models: Mapping[str, int], lease_seconds: float
+    connection: Connection,
+    runner: str,
+    *,
+    models: Mapping[str, int],
+    lease_seconds: float,
+    wake_channel: str | None = None,
 ) -> None:
-    """Insert the row of a runner, which has so many workers for each of these models."""
+    """Insert the row of a runner, which has so many workers for each of these models.
+
+    It listens on its channel; without one, on ``job_submitted``, as others do.
+    """
     served = [{"model": model, "workers": workers} for model, workers in models.items()]
     connection.execute(
         REGISTER,
@@ -282,6 +308,7 @@ def register(
             "workers": sum(models.values()),
             "served": json.dumps(served),
             "lease_seconds": lease_seconds,
+            "wake_channel": wake_channel,
         },
     )
 
@@ -320,6 +347,11 @@ def let_in(connection: Connection, runner: str) -> bool:
 def set_sleeping(connection: Connection, runner: str, sleeping: bool) -> None:
     """Ask for a notification at the next insert, or say that none is needed."""
     connection.execute(SLEEP, {"id": runner, "sleeping": sleeping})
+
+
+def wake_another(connection: Connection, runner: str, model: str) -> bool:
+    """Let another runner that sleeps look for jobs of that model; whether there is one."""
+    return connection.execute(WAKE_ANOTHER, {"id": runner, "model": model}).rowcount > 0
 
 
 def sign_off(connection: Connection, runner: str) -> None:

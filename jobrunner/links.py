@@ -5,11 +5,13 @@ that comes at once finds it awake. For what need not be waited for there is anot
 """
 
 import random
+import secrets
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from jobrunner.database import ANSWER_SECONDS, BoundedConnection, connect
@@ -18,7 +20,9 @@ ROLE = "job_runner"
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 1.0
 
+# On the channel of its own a runner is told of jobs where it alone is to look for them.
 HEAR = """
+    listen {own};
     listen job_submitted;
     listen runner_stop_requested;
     listen cancel_requested
@@ -45,7 +49,8 @@ Note = tuple[str, str]  # channel and payload
 class Link:
     """A connection that is opened again when it was lost, after a short jittered pause.
 
-    It hears what it listens for: ``session`` is executed where no pooler stands between.
+    It hears what it listens for: ``session`` is executed where no pooler stands between, with
+    ``channel``, one of its own, for ``{own}``.
     ``gives_up`` tells whether to wait no longer for an answer, which may take ``answer_seconds``.
     """
 
@@ -62,11 +67,12 @@ class Link:
         # What the server's list of connections shows of the next one.
         self.name = name
         self.answer_seconds = answer_seconds
+        self.channel = f"runner_{secrets.token_hex(8)}"
         # Whether a pooler stands between, as far as we know.
         self.pooled = False
         self._url = url
         self._gives_up = gives_up
-        self._session = session
+        self._session = self._with_channel(session)
         self._max_pause = max_pause
         self._pause = FIRST_PAUSE_SECONDS
         self._connection: BoundedConnection | None = None
@@ -87,6 +93,11 @@ class Link:
     def listens(self) -> bool:
         """Whether notifications can come."""
         return self.connected and not self.pooled
+
+    @property
+    def hearing(self) -> sql.Composed:
+        """What lets another connection hear all that this one would."""
+        return self._with_channel(HEAR)
 
     @property
     def busy(self) -> bool:
@@ -174,6 +185,9 @@ class Link:
         pause = self._pause * random.uniform(0.5, 1.0)
         self.retry_at = monotonic() + max(pause, min(self._max_pause, took * PAUSE_FACTOR))
         self._pause = min(self._max_pause, self._pause * 2)
+
+    def _with_channel(self, statements: LiteralString) -> sql.Composed:
+        return sql.SQL(statements).format(own=sql.Identifier(self.channel))
 
     def _note(self, note: psycopg.Notify) -> None:
         self._heard.append((note.channel, note.payload))

@@ -23,7 +23,7 @@ import psycopg
 from jobrunner import log
 from jobrunner.database import BoundedConnection, Lost, first_line
 from jobrunner.errors import DatabaseUnavailable, JobrunnerError
-from jobrunner.links import HEAR, PLANNING, Link, Note
+from jobrunner.links import PLANNING, Link, Note
 from jobrunner.polling import hung_up
 
 # A try takes seconds in which the runner does nothing else, and it can do without.
@@ -107,6 +107,11 @@ class Listener:
         if self.connected and not self._has_lock:
             return self._away_because or TAKEN
         return self._away_because
+
+    @property
+    def hears(self) -> bool:
+        """Whether it listens, for a link that hears nothing."""
+        return self.connected and self._hears
 
     @property
     def has_heard(self) -> bool:
@@ -281,7 +286,7 @@ class Listener:
             return
         try:
             with self._asking():
-                self._connection.execute(HEAR)
+                self._connection.execute(self._link.hearing)
         except psycopg.Error as error:
             self._give_up(error)
         self._hears = self.connected

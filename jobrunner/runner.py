@@ -272,6 +272,9 @@ class Runner:
                 unfinished = []
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
+                # Of what it was told last, and of what it has handed back.
+                for model in self._crew.models:
+                    heartbeat.wake_another(connection, self.id, model)
                 unless_refused(queue.delete_spent, connection, "spent_not_deleted", self.id)
             except (JobrunnerError, psycopg.Error) as error:
                 self._lose(error)
@@ -349,8 +352,10 @@ class Runner:
 
     def _attend(self, connection: queue.Connection) -> None:
         """Claim what it was told of meanwhile: that does not wait for all there is to say."""
-        if self._hear(connection) and self._crew.claim_at_once(connection):
-            self._nap()
+        if self._listener.tend(connection):
+            # What came while nobody listened was told to nobody.
+            self._crew.look_soon()
+        self._take_up(connection, [*self._link.hear(), *self._listener.hear()])
 
     def _while_link_waits(self) -> bool:
         """See to the listener, ten times a second while an answer of the link is waited for;
@@ -377,22 +382,25 @@ class Runner:
         self._claim(connection)
 
     def _claim_what_is_told(self, connection: queue.Connection) -> None:
-        if self._heed(self._link.hear()) and self._crew.claim_at_once(connection):
-            self._nap()
+        self._take_up(connection, self._link.hear())
 
-    def _hear(self, connection: queue.Connection) -> bool:
-        """Take notifications; each means: look for yourself, now. Whether there are jobs."""
-        if self._listener.tend(connection):
-            # What came while nobody listened was told to nobody.
-            self._crew.look_soon()
-        return self._heed([*self._link.hear(), *self._listener.hear()])
+    def _take_up(self, connection: queue.Connection, heard: list[Note]) -> None:
+        """Claim where it was told of jobs; what is too much for it is for others."""
+        if self._heed(heard):
+            claimed = self._crew.claim_at_once(connection)
+            self._crew.pass_on(connection)
+            if claimed:
+                self._nap()
 
     def _heed(self, heard: list[Note]) -> bool:
+        """Each means: look for yourself, now. Whether there are jobs."""
         has_jobs = False
         for channel, payload in heard:
-            if channel == "job_submitted":
+            if channel in ("job_submitted", self._link.channel):
                 has_jobs = True
                 self._crew.look_soon()
+                if channel == self._link.channel:
+                    self._crew.choose()
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:
@@ -455,6 +463,8 @@ class Runner:
         if not self._may_claim and heartbeat.let_in(connection, self.id):
             self._may_claim = True
             self._crew.look_soon()
+        self._crew.sleep.hears = self._link.listens or self._listener.hears
+        self._crew.sleep.is_alone = self._sweeper.is_alone
         self._crew.claim(connection)
 
     def _check_listener(self, connection: queue.Connection) -> None:
@@ -513,6 +523,7 @@ class Runner:
                 self.id,
                 models=dict.fromkeys(self._crew.models, self._settings.workers),
                 lease_seconds=self._settings.lease_seconds,
+                wake_channel=self._link.channel,
             )
         self._is_known = True
         self._activity.begin(connection)

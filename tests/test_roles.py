@@ -24,6 +24,7 @@ VIEWS = [
     "queue_health", "runner_overview", "recent_failure", "table_health", "horizon_holder",
     "model_crew", "serving_version", "waiting_job", "running_job", "failure_summary",
     "throughput", "client_backlog", "model_queue", "claimed_job", "missing_runner",
+    "sleeping_runner",
 ]  # fmt: skip
 
 
@@ -244,6 +245,7 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     done.add_rescued("sentiment", "pending")
     done.record(jobs.db)
     heartbeat.register(jobs.db, "there-1-abcd", models={"sentiment": 1}, lease_seconds=30)
+    heartbeat.set_sleeping(jobs.db, "there-1-abcd", True)
     heartbeat.register_model(jobs.db, "sentiment", CARD)
     jobs.db.execute("delete from roll_call where runner = 'there-1-abcd'")
 
