@@ -3,13 +3,33 @@
 from collections.abc import Callable
 from time import monotonic, sleep
 
-from benchmarks.queues import Queue
+import psycopg
+
+from benchmarks.queues import Queue, SqlQueue
+from benchmarks.system import wait_for
 
 # The first jobs are not counted: processes start, plans are made.
 COUNTED_SHARE = 0.9
 LOOK_SECONDS = 0.05
 FIRST_SECONDS = 60
 LAST_SECONDS = 300
+
+USED = """
+    select
+        pg_current_wal_lsn() - '0/0'::pg_lsn as wal,
+        blks_hit as hits
+    from pg_stat_database
+    where datname = current_database()
+"""
+# Who works counts for itself what it has used, and tells it at its end.
+OTHERS = """
+    select
+    from pg_stat_activity
+    where
+        datname = current_database()
+        and pid <> pg_backend_pid()
+        and backend_type = 'client backend'
+"""
 
 Sample = tuple[float, int]
 
@@ -22,6 +42,24 @@ def measure(queue: Queue, processes: int, jobs: int | None = None) -> float:
     count = jobs or queue.jobs
     queue.forget()
     return measure_filled(queue, processes, count, lambda: queue.fill(count))
+
+
+def measure_used(queue: SqlQueue, processes: int) -> tuple[float, float, float]:
+    """The same, and what PostgreSQL uses for each job: bytes of WAL, and looks at pages that are in
+    its cache. What vacuum does meanwhile is in it, and that somebody looks what is left."""
+    queue.forget()
+    queue.fill(queue.jobs)
+    wal, hits = used(queue.connection)
+    value = measure_filled(queue, processes, queue.jobs, lambda: None)
+    wait_for(lambda: not queue.connection.execute(OTHERS).rowcount, "the end of all others")
+    wal_then, hits_then = used(queue.connection)
+    return value, (wal_then - wal) / queue.jobs, (hits_then - hits) / queue.jobs
+
+
+def used(connection: psycopg.Connection) -> tuple[float, float]:
+    """Bytes of WAL, of the whole server, and hits in the cache, of this database, so far."""
+    [(wal, hits)] = connection.execute(USED).fetchall()
+    return float(wal), float(hits)
 
 
 def measure_filled(

@@ -70,9 +70,10 @@ def aged(empty: Jobrunner, old: Aged) -> tuple[float, float]:
     return drain.measure(empty, 2, JOBS), drain.measure(old, 2, JOBS)
 
 
-def pinned(queue: Jobrunner) -> tuple[float, float]:
+def pinned(queue: Jobrunner) -> tuple[float, float, list[float]]:
     """The rate of the last 10,000 of 200,000 jobs ÷ that of the first 10,000 (after a warm-up),
-    while a REPEATABLE READ transaction is open; and the same of 40,000, as medians of parts."""
+    while a REPEATABLE READ transaction is open; the same of 40,000, as medians of parts; and the
+    rate of each tenth."""
     queue.forget()
     queue.fill(PINNED_JOBS)
     with psycopg.connect(queue.url) as reader:
@@ -82,7 +83,8 @@ def pinned(queue: Jobrunner) -> tuple[float, float]:
             drain.wait_until_empty(queue, PINNED_JOBS, SELDOM_SECONDS)
     seconds = [float(row[0]) for row in queue.connection.execute(PARTS, {"part": PART})]
     # While the runners start one after the other, the first part is no measure.
-    return seconds[1] / seconds[-1], median(seconds[1:5]) / median(seconds[-4:])
+    tenths = [2 * PART / sum(pair) for pair in zip(seconds[::2], seconds[1::2], strict=True)]
+    return seconds[1] / seconds[-1], median(seconds[1:5]) / median(seconds[-4:]), tenths
 
 
 def runners(queue: Jobrunner, count: int) -> float:
@@ -120,12 +122,13 @@ def memory(queue: Jobrunner) -> float:
     try:
         queue.fill(100)
         drain.wait_until_empty(queue, 100)
-        return sum(map(_pss, [process.pid, *_children(process.pid)])) / 1024
+        return sum(map(_pss, [process.pid, *children(process.pid)])) / 1024
     finally:
         end(process)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in listed.split()]
 

@@ -37,15 +37,17 @@ class Start:
         return self.started - self.returned
 
 
-def measure(submit: Callable[[], float], ear: Ear, jobs: int) -> list[Start]:
+def measure(
+    submit: Callable[[], float], ear: Ear, jobs: int, warm_up: int = WARM_UP
+) -> list[Start]:
     """Submit one job after the other, each when the one before has started.
 
     ``submit`` gives when the job was committed, in seconds since the epoch.
 
     :raises TimeoutError: when one is not started.
     """
-    starts = [_one(submit, ear) for _ in range(WARM_UP + jobs)]
-    return starts[WARM_UP:]
+    starts = [_one(submit, ear) for _ in range(warm_up + jobs)]
+    return starts[warm_up:]
 
 
 def measure_in_turns(

@@ -18,7 +18,15 @@ PACKAGES = (
 )  # fmt: skip
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 OURS = "jobrunner"
-DRAWN = ("drain of no-op jobs", "commit to start, idle", "POST /predict, 16 connections")
+DRAWN = (
+    "drain of no-op jobs, 2 processes",
+    "commit to start, idle",
+    "POST /predict, 16 connections",
+    "runners that sleep: processor time of a job",
+    "pinned horizon: 200,000 jobs by tenths",
+)
+# As the work grows: all these are drains of this system.
+GROWTH = re.compile(r"drain(, (runners|texts)| while| beside)")
 
 
 def write(figures: Figures, folder: Path, server: dict[str, str]) -> None:
@@ -102,29 +110,39 @@ def _ratio(ours: Series, theirs: Series) -> str:
 
 
 def _draw(figures: Figures, folder: Path) -> None:
-    """A picture a workload in which we have company."""
+    """A picture of each workload in which there is something to compare, and one of all drains."""
+    for workload in figures.workloads:
+        if workload.startswith(DRAWN) and not workload.endswith("connections, p99"):
+            series = figures.of(workload)
+            bars = [(each.contender, each) for each in series]
+            name = re.sub(r"[^a-z0-9]+", "-", workload.lower()).strip("-")
+            _draw_bars(f"{workload} ({series[0].unit})", bars, folder / f"{name}.png")
+    grown = [each for each in figures.series if GROWTH.match(each.workload) and each.unit]
+    if grown:
+        bars = [(each.workload, each) for each in grown]
+        _draw_bars(f"drain ({grown[0].unit})", bars, folder / "growth.png")
+
+
+def _draw_bars(title: str, bars: list[tuple[str, Series]], file: Path) -> None:
+    """One bar a series, with its name before it, and its spread as a line."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    for workload in figures.workloads:
-        contenders = figures.of(workload)[::-1]
-        if not workload.startswith(DRAWN) or workload.endswith("connections, p99"):
-            continue
-        figure, axes = pyplot.subplots(figsize=(7, 0.5 + 0.42 * len(contenders)))
-        for place, series in enumerate(contenders):
-            colour = "#1f6feb" if series.contender.startswith(OURS) else "#8b949e"
-            axes.barh(place, series.median, color=colour)
-            axes.plot([min(series.values), max(series.values)], [place, place], color="black")
-            axes.annotate(
-                f" {shown(series.median)}", (max(series.values), place), va="center", fontsize=8
-            )
-        axes.set_yticks(range(len(contenders)), [series.contender for series in contenders])
-        axes.set_title(f"{workload} ({contenders[0].unit})", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.15)
-        figure.tight_layout()
-        name = re.sub(r"[^a-z0-9]+", "-", workload.lower()).strip("-")
-        figure.savefig(folder / f"{name}.png", dpi=110)
-        pyplot.close(figure)
+    has_company = any(name.startswith(OURS) for name, _ in bars)
+    figure, axes = pyplot.subplots(figsize=(7, 0.5 + 0.42 * len(bars)))
+    for place, (name, series) in enumerate(bars[::-1]):
+        is_ours = not has_company or name.startswith(OURS)
+        axes.barh(place, series.median, color="#1f6feb" if is_ours else "#8b949e")
+        axes.plot([min(series.values), max(series.values)], [place, place], color="black")
+        axes.annotate(
+            f" {shown(series.median)}", (max(series.values), place), va="center", fontsize=8
+        )
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars[::-1]])
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.15)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)

@@ -36,7 +36,14 @@ class Ear:
 
         :raises TimeoutError: when none comes.
         """
-        return float(MOMENT.unpack(self._socket.recv(MOMENT.size))[0])
+        return float(MOMENT.unpack(self.receive(MOMENT.size))[0])
+
+    def receive(self, size: int) -> bytes:
+        """Wait for the next message, of so many bytes.
+
+        :raises TimeoutError: when none comes.
+        """
+        return self._socket.recv(size)
 
     def close(self) -> None:
         """Hear no more."""

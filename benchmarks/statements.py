@@ -18,6 +18,7 @@ from uuid import uuid4
 import psycopg
 
 from benchmarks import raw
+from benchmarks.drain import used
 from benchmarks.queues import execute
 from benchmarks.queues.jobrunner import Jobrunner
 from benchmarks.system import wait_for
@@ -58,13 +59,6 @@ VARIANTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["alter table job enable trigger job_makes_legal_moves_only"],
     ),
 }
-USED = """
-    select
-        pg_current_wal_lsn() - '0/0'::pg_lsn as wal,
-        blks_hit as hits
-    from pg_stat_database
-    where datname = current_database()
-"""
 # A claim as it was before: what is taken out of it now.
 BEFORE = {
     NOT_NOTED: re.compile(r",\s+noted as.*?(?=\s+update job)", re.DOTALL),
@@ -108,14 +102,14 @@ def costs(ours: Jobrunner, variant: str) -> dict[str, float]:
         ours.fill(JOBS)
         ours.connection.execute("vacuum analyze job")
         ours.connection.execute("select pg_stat_reset()")
-        with _runner(ours.url) as connection:
-            wal, hits = _used(ours.connection)
+        with runner(ours.url) as connection:
+            wal, hits = used(ours.connection)
             claim, complete = _drain(connection, BATCH)
             pid = [connection.info.backend_pid]
         # It counts for itself, and adds what it has counted at its end.
         wait_for(lambda: not ours.connection.execute(ALIVE, pid).rowcount, "its end")
         wal, hits = (
-            now - then for now, then in zip(_used(ours.connection), (wal, hits), strict=True)
+            now - then for now, then in zip(used(ours.connection), (wal, hits), strict=True)
         )
         [(updates, hot)] = ours.connection.execute(HOT).fetchall()
         return {
@@ -138,7 +132,7 @@ def single(ours: Jobrunner, variant: str) -> dict[str, float]:
     ours.fill(JOBS)
     ours.connection.execute("vacuum analyze job")
     claim = _claims(variant)
-    with _runner(ours.url, planned_once=variant != PLANNED_EACH_TIME) as connection:
+    with runner(ours.url, planned_once=variant != PLANNED_EACH_TIME) as connection:
         place, spent, claims, completes = queue.FRONT, "", [], []
         for _ in range(SINGLE):
             began = perf_counter()
@@ -158,7 +152,7 @@ def inserts(ours: Jobrunner, notify: str) -> float:
     changes = {"never": NOTIFY_NEVER, "always": NOTIFY_ALWAYS}.get(notify, [])
     execute(ours.url, changes)
     try:
-        with _runner(ours.url) as connection:
+        with runner(ours.url) as connection:
             heartbeat.set_sleeping(connection, RUNNER, notify == "to a sleeper")
             return _pgbench(ours.url)
     finally:
@@ -176,7 +170,7 @@ def _pgbench(url: str) -> float:
 
 
 @contextmanager
-def _runner(url: str, planned_once: bool = True) -> Iterator[database.BoundedConnection]:
+def runner(url: str, planned_once: bool = True) -> Iterator[database.BoundedConnection]:
     session = PLANNING if planned_once else None
     with database.connect(url, role="job_runner", session=session) as connection:
         heartbeat.register(connection, RUNNER, models={"sentiment": 1}, lease_seconds=3600)
@@ -244,8 +238,3 @@ def _values(slots: int, place: queue.Place) -> dict[str, Any]:
 
 def _outcome(job: Job) -> Outcome:
     return Outcome(job, 0.0, result=RESULT)
-
-
-def _used(connection: psycopg.Connection) -> tuple[float, float]:
-    [(wal, hits)] = connection.execute(USED).fetchall()
-    return float(wal), float(hits)

@@ -79,3 +79,9 @@ def wait_for(ready: Callable[[], object], what: str) -> None:
         if monotonic() > deadline:
             raise SystemExit(f"waited in vain for {what}")
         Event().wait(0.01)
+
+
+def worked_by(pid: int) -> float:
+    """Seconds that a process has had a processor; Linux tells."""
+    file = Path(f"/proc/{pid}/schedstat")
+    return int(file.read_text().split()[0]) / 1e9 if file.exists() else 0.0

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.queues.backlog import Backlog
+from benchmarks.system import worked_by
 
 RUNBOOK = Path("docs/operations.md")
 VIEWS = (
@@ -79,17 +80,11 @@ def measure(backlog: Backlog, query: str | sql.Composed) -> tuple[list[float], l
         connection.execute(LOOK_ONLY)
         pid = connection.info.backend_pid
         while len(seconds) < 2 or (len(seconds) < REQUESTS and monotonic() < until):
-            began, work = perf_counter(), _worked(pid)
+            began, work = perf_counter(), worked_by(pid)
             connection.execute(query.encode() if isinstance(query, str) else query).fetchall()
             seconds.append(perf_counter() - began)
-            worked.append(_worked(pid) - work)
+            worked.append(worked_by(pid) - work)
     return seconds, worked
-
-
-def _worked(pid: int) -> float:
-    """Seconds that a process has had a processor; Linux tells."""
-    file = Path(f"/proc/{pid}/schedstat")
-    return int(file.read_text().split()[0]) / 1e9 if file.exists() else 0.0
 
 
 def _value(connection: psycopg.Connection, query: str) -> str:

@@ -11,9 +11,11 @@ from benchmarks import (
     crowd,
     disk,
     drain,
+    fleet,
     growth,
     latency,
     lists,
+    profile,
     queues,
     raw,
     signals,
@@ -27,7 +29,7 @@ from benchmarks import (
     webs,
 )
 from benchmarks.bench import Bench
-from benchmarks.queues import Queue
+from benchmarks.queues import Queue, SqlQueue
 from benchmarks.queues.backlog import Backlog
 from benchmarks.queues.celery import Celery, CeleryOnDisk
 from benchmarks.queues.graphile import GraphileWorker
@@ -70,8 +72,13 @@ def drains(bench: Bench) -> None:
     """How fast a full queue is emptied by two processes."""
     for contenders in bench.turns(bench.queues(QUEUES)):
         for queue in contenders:
-            value = drain.measure(queue, PROCESSES)
             name = "drain of no-op jobs, 2 processes"
+            if isinstance(queue, SqlQueue):
+                value, wal, hits = drain.measure_used(queue, PROCESSES)
+                for use, unit, figure in (("WAL", "bytes", wal), ("pages looked at", "", hits)):
+                    bench.figures.add(f"{name}: {use} a job", queue.name, unit, figure)
+            else:
+                value = drain.measure(queue, PROCESSES)
             bench.figures.add(name, queue.name, "jobs/s", value, queue.settings)
         if not raw.missing():
             settings = "pgbench: claim 100, complete 100, the barest table"
@@ -308,12 +315,46 @@ def ages(bench: Bench) -> None:
         add(f"{beside} ÷ drain of an empty table", aged.name, "", old / empty)
 
 
+def fleets(bench: Bench) -> None:
+    """What it costs to have many runners."""
+    ours = bench.ours()
+    with signals.ear() as ear:
+        for _ in range(bench.runs):
+            for count in fleet.COUNTS:
+                for wake_all in (False, True):
+                    who = fleet.ALL_ARE_WOKEN if wake_all else fleet.ONE_IS_WOKEN
+                    for name, unit, value in fleet.measure(ours, count, ear, wake_all):
+                        name = f"runners that sleep: {name}"
+                        bench.figures.add(name, f"{count}: {who}", unit, value)
+
+
+def profiles(bench: Bench) -> None:
+    """Where the time goes."""
+    ours, traced, add = bench.ours(), bench.queue(profile.Traced), bench.figures.add
+    assert isinstance(traced, profile.Traced)
+    with signals.ear() as ear:
+        for _ in range(bench.runs):
+            for part, seconds in profile.parts(traced, ear).items():
+                add("parts of a start, p50", part, "ms", seconds * 1000)
+            for who, seconds in profile.work(ours).items():
+                add("processor time of a job that is drained", who, "µs", seconds * 1e6)
+            for statement, what, value in profile.statements_of_one_job(ours):
+                add(f"statements of one job: {what}", statement, "", value)
+    if needed := profile.missing():
+        print(f"what a runner does is left out: it needs {needed}", file=sys.stderr)
+        return
+    for function, share in profile.functions(ours).items():
+        add("a busy runner: share of its time by function", function, "", share)
+
+
 def growths(bench: Bench) -> None:
     """Whether this system stays as fast as the work grows."""
     ours, add = bench.ours(), bench.figures.add
     for _ in range(bench.runs):
+        before = fleet.deadlocks(ours)
         for count in (1, 2, 4, 8):
             add(f"drain, runners: {count}", ours.name, "jobs/s", growth.runners(ours, count))
+        add("deadlocks in these drains", ours.name, "", fleet.deadlocks(ours) - before)
         for size in growth.SIZES:
             value = growth.size(ours, size)
             add(f"drain, texts of {size:,} characters", ours.name, "jobs/s", value)
@@ -328,7 +369,11 @@ def pins(bench: Bench) -> None:
         cramped.install()
         for _ in range(bench.runs):
             for queue, settings in ((bench.ours(), ""), (cramped, f"shared_buffers {SMALL_CACHE}")):
-                last, fifth = growth.pinned(queue)
+                last, fifth, tenths = growth.pinned(queue)
+                for number, rate in enumerate(tenths, 1):
+                    if not settings:
+                        name = f"pinned horizon: {growth.PINNED_JOBS:,} jobs by tenths"
+                        bench.figures.add(name, f"tenth {number}", "jobs/s", rate)
                 name = "pinned horizon: last 10,000 of 200,000 ÷ the first"
                 bench.figures.add(name, settings or queue.name, "", last)
                 name = "pinned horizon: last 40,000 of 200,000 ÷ the first, by parts"
@@ -369,8 +414,10 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "lists": listings,
     "views": looks,
     "indexes": indexes,
+    "fleet": fleets,
     "age": ages,
     "growth": growths,
     "pinned": pins,
     "statements": costs,
+    "profile": profiles,
 }

@@ -15,7 +15,19 @@ import redis
 from celery.signals import after_task_publish
 from psycopg.conninfo import make_conninfo
 
-from benchmarks import batching, disk, drain, latency, queues, report, signals, statements, views
+from benchmarks import (
+    batching,
+    disk,
+    drain,
+    fleet,
+    latency,
+    profile,
+    queues,
+    report,
+    signals,
+    statements,
+    views,
+)
 from benchmarks.figures import Figures, ratio, shown
 from benchmarks.queues import Queue, history
 from benchmarks.queues.backlog import Backlog
@@ -380,3 +392,107 @@ def test_workloads_that_were_not_measured_again_stay_in_the_report(
         ("drain", [30_000]), ("submit", [300]), ("wait", [5]),
     ]  # fmt: skip
     assert "20,000" not in page.read_text()
+
+
+@pytest.mark.process
+def test_what_a_job_of_a_drain_uses_is_measured(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "fill_statement", SLOW)
+    monkeypatch.setattr(ours, "jobs", MANY)
+
+    rate, wal, pages = drain.measure_used(ours, 1)
+
+    assert rate > 0
+    assert jobs.count("completed") == MANY
+    # Each job is written twice, and found by its key as often.
+    assert 300 < wal < 20_000
+    assert 4 < pages < 2_000
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("wake_all", [False, True])
+def test_what_runners_cost_that_sleep_is_measured_and_the_triggers_are_as_before(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, wake_all: bool
+) -> None:
+    for name, few in (("STARTS", 10), ("BURSTS", 2), ("IDLE_SECONDS", 0.2)):
+        monkeypatch.setattr(fleet, name, few)
+    triggers = "select tgname, tgenabled from pg_trigger where tgrelid = 'job'::regclass order by 1"
+    before = jobs.db.execute(triggers).fetchall()
+
+    with signals.ear() as ear:
+        figures = {name: value for name, _, value in fleet.measure(ours, 2, ear, wake_all)}
+
+    assert len(figures) == 6
+    assert figures["commit to start, p99"] >= figures["commit to start, p50"]
+    assert jobs.count("completed") == latency.WARM_UP + 10 + 2 * 2
+    assert jobs.db.execute(triggers).fetchall() == before
+
+
+@pytest.mark.process
+def test_the_parts_of_a_start_are_measured(
+    owner_url: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "STARTS", latency.WARM_UP + 3)
+
+    with closing(profile.Traced(owner_url)) as traced, signals.ear() as ear:
+        parts = profile.parts(traced, ear)
+
+    assert len(parts) == 5
+    # From when the claim was sent until the job was with its worker, whatever was read before that.
+    assert all(seconds > 0 for part, seconds in parts.items() if "claim is answered" in part)
+    assert sum(parts.values()) < 15
+    assert jobs.count() == latency.WARM_UP + 3
+
+
+@pytest.mark.process
+def test_the_processor_time_of_a_job_is_measured(
+    ours: Jobrunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "RUNNERS_JOBS", MANY)
+
+    worked = profile.work(ours)
+
+    assert len(worked) == 3
+    assert all(0 < seconds < 0.01 for seconds in worked.values())
+
+
+def test_what_statements_of_one_job_read_and_write_is_measured_and_undone(
+    ours: Jobrunner, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "DEEP", JOBS)
+
+    figures = list(profile.statements_of_one_job(ours))
+
+    assert {statement for statement, *_ in figures} == {"insert", "claim", "outcome"}
+    assert all(value > 0 for *_, value in figures)
+    assert (jobs.count("pending"), jobs.count("processing")) == (JOBS - 1, 1)
+
+
+STACKS = """\
+main (jobrunner/cli.py:1);Runner.run (jobrunner/runner.py:9);Runner._turn (jobrunner/runner.py:2) 1
+run (jobrunner/runner.py:9);Runner._turn (jobrunner/runner.py:3);readable (jobrunner/polling.py:4) 5
+run (jobrunner/runner.py:9);Runner._turn (jobrunner/runner.py:7);put (jobrunner/inbox.py:4);loads (json/x.py:1) 2
+Thread (threading.py:4);elsewhere (jobrunner/worker.py:5) 90
+"""  # noqa: E501
+
+
+def test_the_time_of_a_runner_is_told_by_its_own_functions() -> None:
+    shares = profile.shares(STACKS)
+
+    assert shares == {"readable": 5 / 8, "put": 2 / 8, "Runner._turn": 1 / 8}
+
+
+@pytest.mark.skipif(not find_spec("matplotlib"), reason="matplotlib is not installed")
+def test_what_is_compared_is_drawn_and_so_is_what_grows(tmp_path: Path) -> None:
+    figures = Figures()
+    figures.add("drain of no-op jobs, 2 processes", "jobrunner", "jobs/s", 20_000)
+    figures.add("drain of no-op jobs, 2 processes: WAL a job", "jobrunner", "bytes", 1_000)
+    figures.add("drain, runners: 8", "jobrunner", "jobs/s", 30_000)
+    figures.add("drain beside 10 finished rows ÷ drain of an empty table", "jobrunner", "", 1)
+
+    report._draw(figures, tmp_path)
+
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "drain-of-no-op-jobs-2-processes.png", "growth.png",
+    }  # fmt: skip
