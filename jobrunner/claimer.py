@@ -14,6 +14,7 @@ claimed and can not be removed yet, which takes long while somebody holds an old
 it is followed by a pause that is longer than it.
 """
 
+from collections.abc import Collection
 from time import monotonic
 
 import psycopg
@@ -84,19 +85,16 @@ class Sleep:
     """
 
     def __init__(self, models: int = 1) -> None:
-        # Who is told of nothing must not be chosen, in place of another that would hear it.
-        self.hears = True
-        # Whether there is no other runner to be woken up.
-        self.is_alone = False
         self._models = models
         self._runner = ""
         self._asleep: set[str] = set()
-        # What the row of the runner says.
-        self._told = False
+        self._hears = True
+        # What the row of the runner says; None where that is not known.
+        self._told: bool | None = False
 
     @property
     def is_sound(self) -> bool:
-        """Whether it will be woken up."""
+        """Whether it will be woken up, if it hears."""
         return len(self._asleep) == self._models
 
     def begin(self, runner: str) -> None:
@@ -110,17 +108,21 @@ class Sleep:
     def set(self, connection: queue.Connection, model: str, asleep: bool) -> None:
         """Fall asleep for a model, or wake up; the database is told where all are asleep."""
         now = self._asleep | {model} if asleep else self._asleep - {model}
-        self._tell(connection, self.hears and len(now) == self._models)
+        self._tell(connection, now)
         self._asleep = now
 
-    def keep(self, connection: queue.Connection) -> None:
-        """Sleep on; the database is told where that has come to be heard, or not to be."""
-        self._tell(connection, self.hears and self.is_sound)
+    def listen(self, connection: queue.Connection, hears: bool) -> None:
+        """Note whether notifications come: who is told of nothing must not be chosen, in place of
+        another that would hear it."""
+        self._hears = hears
+        self._tell(connection, self._asleep)
 
-    def _tell(self, connection: queue.Connection, asleep: bool) -> None:
-        if asleep != self._told:
-            heartbeat.set_sleeping(connection, self._runner, asleep)
-            self._told = asleep
+    def _tell(self, connection: queue.Connection, asleep: Collection[str]) -> None:
+        wakes_up = self._hears and len(asleep) == self._models
+        if wakes_up != self._told:
+            self._told = None
+            heartbeat.set_sleeping(connection, self._runner, wakes_up)
+            self._told = wakes_up
 
 
 class Claimer:
@@ -163,10 +165,10 @@ class Claimer:
         self._input_bytes = 1
         # What is sent as soon as it is told of a job: written before, while there is time.
         self._readied: queue.Claim | None = None
-        # Whether it was woken up in place of others, and has yet to see to it that nothing is left;
-        # and whether it has taken anything since.
-        self._was_chosen = False
-        self._has_taken = False
+        # Whether others are to be woken up for what is left, once no worker is free any more.
+        self._speaks_for_others = True
+        # Whether it was told of a job for which no worker was free.
+        self._was_told_in_vain = False
 
     @property
     def due(self) -> float:
@@ -190,7 +192,7 @@ class Claimer:
 
     def begin(self, runner: str) -> None:
         """Claim for a runner that has just been registered under that id."""
-        self._runner, self._readied, self._was_chosen = runner, None, False
+        self._runner, self._readied = runner, None
         self._sleep.begin(runner)
         self.look_soon()
 
@@ -209,9 +211,14 @@ class Claimer:
         """Look in the next turn: a job was submitted or freed, or workers may be done."""
         self.look_at = 0.0
 
-    def choose(self) -> None:
-        """It was woken up, and no other runner was."""
-        self._was_chosen, self._has_taken = True, False
+    def wake_up(self, others_sleep: bool) -> None:
+        """It was told that there are jobs, and maybe others were not that sleep."""
+        if self._is_free:
+            has_looked = self.look_at > 0
+            self._speaks_for_others = others_sleep or (self._speaks_for_others and not has_looked)
+        elif others_sleep or not self.wants_jobs:
+            self._was_told_in_vain = True
+        self.look_soon()
 
     def claim_at_once(self, connection: queue.Connection) -> int:
         """Claim before anything else, having been told of a job while asleep; how many jobs."""
@@ -222,23 +229,34 @@ class Claimer:
     def claim(self, connection: queue.Connection) -> None:
         """Give each free worker a job; where there are too few, sleep until one comes."""
         if self.wants_jobs and monotonic() >= self.due:
-            if self._take(connection):
-                self._was_chosen = False
-                if self.wants_jobs:
-                    self._plan_next_look(connection)
+            if self._take(connection) and self.wants_jobs:
+                self._plan_next_look(connection)
             self._looked_at = monotonic()
         if self.oversleeps:
             self._sleep.set(connection, self._model, False)
         self.pass_on(connection)
 
     def pass_on(self, connection: queue.Connection) -> None:
-        """Wake up others, having been woken up, where no worker is free for what may be left. What
-        they look for is not claimed ahead of time meanwhile."""
-        if not self._was_chosen or (self._workers.idle and not self._stopped):
+        """Wake up others where no worker is free for what may be left: as many as that are jobs, or
+        one that is to see to it. What they look for is not claimed ahead of time meanwhile."""
+        if self._is_free or not (self._was_told_in_vain or self._speaks_for_others):
             return
-        self._was_chosen = False
-        if not self._sleep.is_alone and self._wake_others(connection):
+        if self._was_told_in_vain:
+            # Who comes next is not to ask us: two that do so would ask each other without end.
+            if self._sleep.holds(self._model):
+                self._sleep.set(connection, self._model, False)
+            woken = heartbeat.wake_another(connection, self._runner, self._model)
+        else:
+            woken = queue.wake_others(connection, self._runner, self._model, self._place)
+        self._was_told_in_vain = self._speaks_for_others = False
+        if woken:
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a job would be claimed and started at once."""
+        held = monotonic() < self._workers.hold_until
+        return self._workers.idle > 0 and not held and not self._stopped
 
     @property
     def _idle(self) -> int:
@@ -258,6 +276,9 @@ class Claimer:
             self._place = queue.FRONT
         if idle and self._start(connection, idle) < idle:
             return True
+        if self._speaks_for_others:
+            # Others may start at once what would be claimed ahead.
+            return False
         room = min(self._workers.room, MAX_CLAIM, 1 + MAX_AHEAD_BYTES // self._input_bytes)
         return room > 0 and self._claim_ahead(connection, room) < room
 
@@ -326,21 +347,12 @@ class Claimer:
         self._leases.forget(claim.spent)
         self._leases.add(jobs)
         if jobs:
-            self._has_taken = True
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
             self._count_waits(jobs)
         rows = [(job.id, self._model, job.attempt, self._runner, job.traced) for job in jobs]
         log.info_each("claimed", "job_id=%s model=%s attempt=%d runner=%s%s", rows)
         return len(jobs)
-
-    def _wake_others(self, connection: queue.Connection) -> bool:
-        if self._has_taken:
-            return queue.wake_others(
-                connection, runner=self._runner, model=self._model, place=self._place
-            )
-        # That of which it was told is there, and may come before the place.
-        return heartbeat.wake_another(connection, self._runner, self._model)
 
     def _set_apart(self, connection: queue.Connection, jobs: list[Job]) -> None:
         """Let those be run by themselves that were the end of a worker before: with others
@@ -370,14 +382,14 @@ class Claimer:
             self.look_at = self._workers.hold_until
         elif not self._workers.idle:
             self.look_at = min(monotonic() + SECOND_LOOK_SECONDS, self._workers.fill_at)
-        elif not self._sleep.holds(self._model):
-            self._sleep.set(connection, self._model, True)
-            self._take(connection)
-            self.look_at = monotonic() + SECOND_LOOK_SECONDS
-            self._get_ready()
         else:
-            self._sleep.keep(connection)
-            self.look_at = monotonic() + self._pause(connection)
+            self._was_told_in_vain, self._speaks_for_others = False, True
+            if self._sleep.holds(self._model):
+                self.look_at = monotonic() + self._pause(connection)
+            else:
+                self._sleep.set(connection, self._model, True)
+                self._take(connection)
+                self.look_at = monotonic() + SECOND_LOOK_SECONDS
             self._get_ready()
 
     def _get_ready(self) -> None:

@@ -82,8 +82,8 @@ class Crew:
         activity: Activity,
         leases: Leases,
     ) -> None:
-        self.sleep = Sleep(len(specs))
-        claims = (poll_seconds, activity, self.sleep, leases)
+        self._sleep = Sleep(len(specs))
+        claims = (poll_seconds, activity, self._sleep, leases)
         self.served = [
             Served(spec, workers, limits, claims, first_slot=number * workers)
             for number, spec in enumerate(specs)
@@ -198,13 +198,13 @@ class Crew:
         """Claim before anything else what they were told of while asleep; how many jobs."""
         return sum(each.claim_at_once(connection) for each in self._claimers)
 
-    def choose(self) -> None:
-        """The runner was woken up, and no other was."""
+    def wake_up(self, others_sleep: bool) -> None:
+        """The runner was told that there are jobs, and maybe others were not that sleep."""
         for each in self._claimers:
-            each.choose()
+            each.wake_up(others_sleep)
 
     def pass_on(self, connection: queue.Connection) -> None:
-        """Wake up others where no worker is free for all that may be there."""
+        """Wake up others where no worker is free for what may be left."""
         for each in self._claimers:
             each.pass_on(connection)
 
@@ -212,6 +212,10 @@ class Crew:
         """Give each free worker what it takes; where that is not there, sleep until it comes."""
         for each in self._claimers:
             each.claim(connection)
+
+    def listen(self, connection: queue.Connection, hears: bool) -> None:
+        """Note whether notifications come: only then is anybody to be woken up by them."""
+        self._sleep.listen(connection, hears)
 
     def look_soon(self) -> None:
         """Look in the next turn: a job was submitted or freed."""

@@ -143,11 +143,13 @@ LET_IN = """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
 
-# Who was woken up for a job and has no worker free for it lets another look.
+# Who was told of a job and has no worker free for it lets another see to it, as the insert did.
 WAKE_ANOTHER = """
-    select pg_notify(chosen.channel, '')
+    select pg_notify(chosen.channel, chosen.note)
     from (
-        select channel
+        select
+            channel,
+            case when count(*) over () > 1 then 'others_sleep' else '' end as note
         from sleeping_runner
         where
             runner <> %(id)s
@@ -158,6 +160,8 @@ WAKE_ANOTHER = """
         limit 1
     ) as chosen
 """
+# What a runner is told where others sleep that were told nothing.
+OTHERS_SLEEP = "others_sleep"
 
 SIGN_OFF = "delete from runner where id = %(id)s"
 
@@ -304,7 +308,8 @@ def register(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": metadata.version("jobrunner"),
-            "models": list(models),
+            # In one order: an insert wakes up one of those that serve the same.
+            "models": sorted(models),
             "workers": sum(models.values()),
             "served": json.dumps(served),
             "lease_seconds": lease_seconds,
@@ -350,7 +355,8 @@ def set_sleeping(connection: Connection, runner: str, sleeping: bool) -> None:
 
 
 def wake_another(connection: Connection, runner: str, model: str) -> bool:
-    """Let another runner that sleeps look for jobs of that model; whether there is one."""
+    """Let another runner that sleeps look for jobs of that model, and see to what is left; whether
+    there is one."""
     return connection.execute(WAKE_ANOTHER, {"id": runner, "model": model}).rowcount > 0
 
 

@@ -66,8 +66,6 @@ class Judge:
     """Remembers since when what looks dead has looked so, in the judge's own time."""
 
     def __init__(self) -> None:
-        # Whether there was no other runner at the last look.
-        self.is_alone = False
         self._contact_since = monotonic()
         self._looked_at = monotonic()
         self._absent_since: dict[str, float] = {}
@@ -101,7 +99,6 @@ class Judge:
         """Read of the other runners; those that are dead by the rule."""
         with connection.cursor(row_factory=class_row(Other)) as cursor:
             others = cursor.execute(OTHERS, {"id": runner}).fetchall()
-        self.is_alone = not others
         absent = {other.id for other in others if other.lock_is_absent}
         now = monotonic()
         self._absent_since = {id: self._absent_since.get(id, now) for id in absent}

@@ -348,39 +348,37 @@ NEXT_RUN_AT = """
     ) as first_pending
 """
 
-# Who was woken up and has no worker free any more wakes up others: as many as there are jobs after
-# those that it has taken, but two at most. They do the same: so a fleet is awake in a few steps.
+# Who has no worker free any more wakes up others: as many as there are jobs after those that it has
+# taken. They are told that none beside them need be.
 WAKE_OTHERS = """
-    select pg_notify(chosen.channel, '')
-    from (
-        select channel
+    with other as materialized (
+        select
+            channel,
+            row_number() over (order by is_well desc, turn) as place
         from sleeping_runner
         where
             runner <> %(runner)s
             and %(model)s = any(models)
-        order by
-            is_well desc,
-            turn
-        limit (
-            select count(*)
-            from (
-                select id
-                from job
-                where
-                    finished_at is null
-                    and status = 'pending'
-                    and model = %(model)s
-                    and run_at <= now()
-                    and (-priority, run_at, id) >= (
-                        %(from_priority)s::smallint,
-                        to_timestamp(%(from_run_at)s),
-                        %(from_id)s::uuid
-                    )
-                order by -priority, run_at, id
-                limit 2
-            ) as waiting
-        )
-    ) as chosen
+    ),
+
+    waiting as (
+        select id
+        from job
+        where
+            finished_at is null
+            and status = 'pending'
+            and model = %(model)s
+            and run_at <= now()
+            and (-priority, run_at, id) >= (
+                %(from_priority)s::smallint, to_timestamp(%(from_run_at)s), %(from_id)s::uuid
+            )
+        order by -priority, run_at, id
+        limit (select count(*) from other)
+    )
+
+    select pg_notify(channel, '')
+    from other
+    where place <= (select count(*) from waiting)
 """
 
 # While an old snapshot is open, all that was deleted is read: a slow look is given up.
@@ -606,7 +604,7 @@ def next_run_at(connection: Connection, *, model: str) -> float | None:
     return row[0] if row else None
 
 
-def wake_others(connection: Connection, *, runner: str, model: str, place: Place) -> bool:
+def wake_others(connection: Connection, runner: str, model: str, place: Place) -> bool:
     """Let other runners that sleep look for the jobs from a place on; whether there are both."""
     begin = {f"from_{name}": value for name, value in place._asdict().items()}
     return connection.execute(WAKE_OTHERS, {"runner": runner, "model": model} | begin).rowcount > 0

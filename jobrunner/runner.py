@@ -6,7 +6,7 @@ talks to the database: cancel, beat, record, sweep, claim, report. While the dat
 outcomes wait in the outbox, workers go on, and each turn tries again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -221,7 +221,7 @@ class Runner:
         self._attend(connection)
         self._write(connection)
         self._sweeper.sweep(connection, self.id)
-        self._release(connection, self._crew.surplus())
+        self._release_surplus(connection)
         self._claim(connection)
         # What came with an answer, even with the last one, does not wake us up.
         self._attend(connection)
@@ -272,9 +272,8 @@ class Runner:
                 unfinished = []
                 self._release_unknown(connection)
                 heartbeat.sign_off(connection, self.id)
-                # Of what it was told last, and of what it has handed back.
-                for model in self._crew.models:
-                    heartbeat.wake_another(connection, self.id, model)
+                # For what it was told of last, and what it has handed back.
+                self._wake_another(connection, self._crew.models)
                 unless_refused(queue.delete_spent, connection, "spent_not_deleted", self.id)
             except (JobrunnerError, psycopg.Error) as error:
                 self._lose(error)
@@ -294,6 +293,15 @@ class Runner:
         """How many seconds to wait for who holds what is told last; few if we are to stop now."""
         rest = 0.0 if self._stops_heard > 1 else deadline - monotonic() - LOCK_SECONDS
         return max(LOCK_SECONDS, rest)
+
+    def _release_surplus(self, connection: queue.Connection) -> None:
+        if jobs := self._crew.surplus():
+            self._release(connection, jobs)
+            self._wake_another(connection, {job.model for job in jobs})
+
+    def _wake_another(self, connection: queue.Connection, models: Iterable[str]) -> None:
+        for model in models:
+            heartbeat.wake_another(connection, self.id, model)
 
     def _release(self, connection: queue.Connection, jobs: list[Job]) -> None:
         models = {job.id: job.model for job in jobs}
@@ -378,7 +386,7 @@ class Runner:
         self._claim_what_is_told(connection)
         self._cancel(connection)
         self._write(connection)
-        self._release(connection, self._crew.surplus())
+        self._release_surplus(connection)
         self._claim(connection)
 
     def _claim_what_is_told(self, connection: queue.Connection) -> None:
@@ -396,11 +404,12 @@ class Runner:
         """Each means: look for yourself, now. Whether there are jobs."""
         has_jobs = False
         for channel, payload in heard:
-            if channel in ("job_submitted", self._link.channel):
+            if channel == self._link.channel:
+                has_jobs = True
+                self._crew.wake_up(payload == heartbeat.OTHERS_SLEEP)
+            elif channel == "job_submitted":
                 has_jobs = True
                 self._crew.look_soon()
-                if channel == self._link.channel:
-                    self._crew.choose()
             elif channel == "cancel_requested":
                 self._times.cancel = 0.0
             elif payload == self.id:
@@ -463,8 +472,7 @@ class Runner:
         if not self._may_claim and heartbeat.let_in(connection, self.id):
             self._may_claim = True
             self._crew.look_soon()
-        self._crew.sleep.hears = self._link.listens or self._listener.hears
-        self._crew.sleep.is_alone = self._sweeper.is_alone
+        self._crew.listen(connection, self._link.listens or self._listener.hears)
         self._crew.claim(connection)
 
     def _check_listener(self, connection: queue.Connection) -> None:

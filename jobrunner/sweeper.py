@@ -42,11 +42,6 @@ class Sweeper:
         self._rescue_at = 0.0
         self._clean_at = 0.0
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether there was no other runner when it last looked."""
-        return self._judge.is_alone
-
     def come_back(self) -> None:
         """Look at once, after an outage; what was seen of the others before proves nothing."""
         self._judge.lose_contact()

@@ -2,8 +2,10 @@
 --
 -- Of eight that were woken up for one job, seven claimed in vain, and wanted the processors that
 -- the eighth needed. Now each listens on a channel of its own, and an insert picks one (of those
--- that serve the same models). Who was woken up and has no worker free for all that is there wakes
--- up others: see WAKE_OTHERS in jobrunner/queue.py.
+-- that serve the same models), and says whether others sleep. Then who has no worker free for all
+-- that is there wakes up as many of them as there are jobs left: see WAKE_OTHERS in
+-- jobrunner/queue.py. Who has none free at all lets another see to it: see WAKE_ANOTHER in
+-- jobrunner/heartbeat.py.
 --
 -- All inserts of a second pick the same, while it sleeps: what was just awake is quick, and has in
 -- its caches what it needs. Those of the next pick another, so that all have their share.
@@ -64,9 +66,11 @@ begin
             as $$
             begin
                 if exists (select from %1$I.runner where sleeping) then
-                    perform pg_catalog.pg_notify(chosen.channel, '')
+                    perform pg_catalog.pg_notify(chosen.channel, chosen.note)
                     from (
-                        select distinct on (models) channel
+                        select distinct on (models)
+                            channel,
+                            case when count(*) over (partition by models) > 1 then 'others_sleep' else '' end as note
                         from %1$I.sleeping_runner
                         order by
                             models,

@@ -21,6 +21,8 @@ from processes import System, system
 
 FIRST, SECOND, THIRD = "p-1-abcd", "q-1-abcd", "r-1-abcd"
 OLD = "old-1-abcd"
+# What is said where others sleep that were not told.
+OTHERS = f": {heartbeat.OTHERS_SLEEP}"
 CHOSEN: LiteralString = """
     update runner
     set
@@ -59,7 +61,7 @@ def sleeper(jobs: Jobs) -> AddSleeper:
 
 @pytest.fixture
 def told(jobs: Jobs, owner_url: str) -> Iterator[Told]:
-    """Who has been told of jobs since the last time, by name."""
+    """Who has been told of jobs since the last time, by name, and what: whether others sleep."""
     with psycopg.connect(owner_url, autocommit=True) as listener:
         for runner in (RUNNER, FIRST, SECOND, THIRD):
             listener.execute(f'listen "channel of {runner}"'.encode())
@@ -70,8 +72,10 @@ def told(jobs: Jobs, owner_url: str) -> Iterator[Told]:
             jobs.db.execute("notify the_end")
             heard: list[str] = []
             while "the_end" not in heard:
-                heard += [note.channel for note in listener.notifies(timeout=10, stop_after=1)]
-            return sorted(channel.removeprefix("channel of ") for channel in heard[:-1])
+                for note in listener.notifies(timeout=10, stop_after=1):
+                    channel = note.channel.removeprefix("channel of ")
+                    heard.append(f"{channel}: {note.payload}" if note.payload else channel)
+            return sorted(heard[:-1])
 
         yield told
 
@@ -88,7 +92,7 @@ def test_an_insert_wakes_up_one_of_those_that_sleep(
 
     jobs.db.execute(BATCH, [100])
 
-    assert told() in ([SECOND], [THIRD])
+    assert told() in ([SECOND + OTHERS], [THIRD + OTHERS])
 
 
 def test_in_time_each_is_woken_up(jobs: Jobs, sleeper: AddSleeper, told: Told) -> None:
@@ -99,7 +103,7 @@ def test_in_time_each_is_woken_up(jobs: Jobs, sleeper: AddSleeper, told: Told) -
     def all_were() -> bool:
         jobs.add()
         heard.update(told())
-        return heard == {FIRST, SECOND, THIRD}
+        return heard == {FIRST + OTHERS, SECOND + OTHERS, THIRD + OTHERS}
 
     wait_for(all_were, "each has had its turn")
 
@@ -113,7 +117,7 @@ def test_an_insert_wakes_up_one_of_those_that_serve_the_same_models(
 
     jobs.add()
 
-    assert told() in ([FIRST, SECOND], [FIRST, THIRD])
+    assert told() in ([FIRST, SECOND + OTHERS], [FIRST, THIRD + OTHERS])
 
 
 def test_runners_of_an_older_version_are_all_woken_up_as_before(
@@ -134,7 +138,7 @@ def test_who_seems_to_be_dead_is_woken_up_last(
     sleeper(SECOND)
 
     jobs.add()
-    assert told() == [SECOND]
+    assert told() == [SECOND + OTHERS]
 
     heartbeat.set_sleeping(jobs.db, SECOND, False)
     jobs.add()
@@ -151,7 +155,7 @@ def test_who_holds_its_lock_is_alive_and_whoever_looks_leaves_no_lock_behind(
 
         jobs.add()
 
-        assert told() == [SECOND]
+        assert told() == [SECOND + OTHERS]
         assert jobs.db.execute(LOCKS).rowcount == 0
 
 
@@ -170,7 +174,7 @@ def test_a_look_at_the_lock_of_a_runner_is_not_taken_for_that_lock(
 # Whom a runner wakes up
 
 
-def test_as_many_are_woken_up_as_there_are_jobs_after_a_place_but_two_at_most(
+def test_as_many_are_woken_up_as_there_are_jobs_after_a_place(
     runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told
 ) -> None:
     sleeper(FIRST, "sentiment", "topic")
@@ -178,15 +182,14 @@ def test_as_many_are_woken_up_as_there_are_jobs_after_a_place_but_two_at_most(
     sleeper(THIRD)
     jobs.add(model="topic")
     jobs.add(due_in="1 min")
-    ours = {"runner": RUNNER, "model": "sentiment"}
 
     def wake(place: queue.Place) -> tuple[bool, list[str]]:
         told()
-        return queue.wake_others(runner, **ours, place=place), told()
+        return queue.wake_others(runner, RUNNER, "sentiment", place), told()
 
-    first, second, third = (jobs.add(priority=priority) for priority in (3, 2, 1))
-    claimed = queue.claim(runner, **ours, slots=3)
-    assert [job.id for job in claimed] == [first, second, third]
+    added = [jobs.add(priority=priority) for priority in (3, 2, 1)]
+    claimed = queue.claim(runner, runner=RUNNER, model="sentiment", slots=3)
+    assert [job.id for job in claimed] == added
     places = [queue.place_of(job) for job in claimed]
     queue.release(runner, claimed)
 
@@ -204,7 +207,10 @@ def test_another_is_woken_up_that_serves_the_model(
     sleeper(THIRD)
 
     assert heartbeat.wake_another(runner, RUNNER, "sentiment")
-    assert told() == [THIRD]
+    assert told() == [THIRD + OTHERS]
+
+    assert heartbeat.wake_another(runner, THIRD, "sentiment")
+    assert told() == [SECOND]
 
     assert not heartbeat.wake_another(runner, RUNNER, "other")
     assert not heartbeat.wake_another(runner, FIRST, "topic")
@@ -249,6 +255,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 Asleep = Callable[..., Claimer]
+SLEEPS = "select from runner where id = %s and sleeping"
 
 
 @pytest.fixture
@@ -276,42 +283,94 @@ def asleep(runner: BoundedConnection, jobs: Jobs, clock: Clock) -> Asleep:
     return asleep
 
 
-def wake_up(claimer: Claimer, connection: BoundedConnection) -> None:
-    """Do what a runner does when it was woken up, and no other was."""
-    claimer.look_soon()
-    claimer.choose()
+def tell(claimer: Claimer, connection: BoundedConnection, others_sleep: bool = True) -> None:
+    """Do what a runner does when it was told of jobs."""
+    claimer.wake_up(others_sleep)
     claimer.claim_at_once(connection)
     claimer.pass_on(connection)
     claimer.claim(connection)
 
 
-@pytest.mark.parametrize(("left", "woken"), [(0, 0), (1, 1), (9, 2)])
-def test_who_has_no_worker_free_for_what_is_left_wakes_up_others(
+@pytest.mark.parametrize("is_ready", [True, False])
+@pytest.mark.parametrize(("left", "woken"), [(0, 0), (1, 1), (2, 2), (9, 3)])
+def test_who_has_no_worker_free_any_more_wakes_up_others_for_what_is_left(
     runner: BoundedConnection,
     jobs: Jobs,
     sleeper: AddSleeper,
     told: Told,
     asleep: Asleep,
+    clock: Clock,
     left: int,
     woken: int,
+    is_ready: bool,
 ) -> None:
-    workers = Workers()
+    workers = Workers(ahead=20)
     claimer = asleep(workers)
     jobs.db.execute(BATCH, [1 + left])
     assert told() == [RUNNER]
     for other in (FIRST, SECOND, THIRD):
         sleeper(other)
+    if not is_ready:
+        claimer._readied = None
 
-    wake_up(claimer, runner)
+    tell(claimer, runner)
 
-    assert len(workers.given) == 1
-    assert len(told()) == woken
+    heard = told()
+    assert len(heard) == woken
+    assert OTHERS not in "".join(heard)
+    if woken:
+        # They are left what they were woken up for.
+        assert len(workers.given) == 1
+        assert claimer.due == clock.now + SECOND_LOOK_SECONDS
+        clock.now += SECOND_LOOK_SECONDS
     # It was told once, and so does it tell.
     claimer.claim(runner)
     assert told() == []
+    assert len(workers.given) == 1 + left
 
 
-def test_others_are_left_what_they_were_woken_up_for(
+def test_who_was_told_with_others_or_that_nobody_else_sleeps_asks_for_none(
+    runner: BoundedConnection, jobs: Jobs, asleep: Asleep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(queue, "wake_others", lambda *_: asked.append("others"))
+
+    for others_sleep in (False, True):
+        claimer = asleep(Workers())
+        jobs.add()
+        tell(claimer, runner, others_sleep)
+
+        assert asked == ["others"] * others_sleep
+
+
+def test_of_what_it_was_told_before_it_has_looked_nothing_is_forgotten(
+    runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told, asleep: Asleep
+) -> None:
+    claimer = asleep(Workers())
+    sleeper(FIRST)
+    jobs.db.execute(BATCH, [2])
+    told()
+
+    claimer.wake_up(True)
+    tell(claimer, runner, others_sleep=False)
+
+    assert told() == [FIRST]
+
+
+def test_where_nobody_else_sleeps_jobs_are_claimed_ahead_at_once(
+    runner: BoundedConnection, jobs: Jobs, asleep: Asleep
+) -> None:
+    for others_sleep in (False, True):
+        workers = Workers(ahead=5)
+        claimer = asleep(workers)
+        jobs.db.execute(BATCH, [4])
+
+        tell(claimer, runner, others_sleep)
+
+        assert len(workers.given) == 4
+
+
+def test_who_finds_by_itself_more_than_it_has_workers_for_wakes_up_others(
     runner: BoundedConnection,
     jobs: Jobs,
     sleeper: AddSleeper,
@@ -319,53 +378,18 @@ def test_others_are_left_what_they_were_woken_up_for(
     asleep: Asleep,
     clock: Clock,
 ) -> None:
-    workers = Workers(ahead=5)
-    claimer = asleep(workers)
-    jobs.db.execute(BATCH, [4])
+    claimer = asleep(Workers())
     sleeper(FIRST)
+    sleeper(SECOND)
+    for _ in range(3):
+        jobs.add(due_in="1 min")
+    jobs.db.execute("update job set run_at = clock_timestamp()")
     told()
 
-    wake_up(claimer, runner)
-
-    assert told() == [FIRST]
-    assert len(workers.given) == 1
-    assert claimer.due == clock.now + SECOND_LOOK_SECONDS
-    clock.now += SECOND_LOOK_SECONDS
+    clock.now = claimer.due
     claimer.claim(runner)
-    assert len(workers.given) == 4
 
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_where_nobody_else_sleeps_jobs_are_claimed_ahead_as_ever(
-    runner: BoundedConnection, jobs: Jobs, asleep: Asleep, alone: bool
-) -> None:
-    sleep, workers = Sleep(), Workers(ahead=5)
-    claimer = asleep(workers, sleep)
-    sleep.is_alone = alone
-    jobs.db.execute(BATCH, [4])
-
-    wake_up(claimer, runner)
-
-    assert len(workers.given) == 4
-
-
-def test_who_is_alone_asks_for_nobody(
-    runner: BoundedConnection, jobs: Jobs, asleep: Asleep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(queue, "wake_others", lambda *_, **__: asked.append("others"))
-    sleep = Sleep()
-    claimer = asleep(Workers(), sleep)
-
-    sleep.is_alone = True
-    jobs.add()
-    wake_up(claimer, runner)
-    assert asked == []
-
-    claimer = asleep(Workers(), Sleep())
-    jobs.add()
-    wake_up(claimer, runner)
-    assert asked == ["others"]
+    assert told() == [FIRST, SECOND]
 
 
 def test_who_has_a_worker_free_wakes_up_nobody(
@@ -375,13 +399,13 @@ def test_who_has_a_worker_free_wakes_up_nobody(
     sleeper(FIRST)
 
     # The job is gone: another has found it.
-    wake_up(claimer, runner)
+    tell(claimer, runner)
 
     assert told() == []
 
 
 @pytest.mark.parametrize("ahead", [0, 5])
-def test_who_is_woken_up_while_it_is_busy_wakes_up_another(
+def test_who_is_told_while_it_is_busy_lets_another_see_to_it_and_is_not_told_again(
     runner: BoundedConnection,
     jobs: Jobs,
     sleeper: AddSleeper,
@@ -392,20 +416,59 @@ def test_who_is_woken_up_while_it_is_busy_wakes_up_another(
     workers = Workers(ahead)
     claimer = asleep(workers)
     jobs.add()
-    claimer.look_soon()
-    claimer.claim(runner)
+    tell(claimer, runner, others_sleep=False)
+    assert bool(jobs.db.execute(SLEEPS, [RUNNER]).rowcount) is bool(ahead)
     sleeper(FIRST)
+    sleeper(SECOND)
     # It comes before all that was claimed.
     jobs.add(priority=5)
     told()
 
-    wake_up(claimer, runner)
+    tell(claimer, runner)
+
+    assert told() in ([FIRST + OTHERS], [SECOND + OTHERS])
+    assert len(workers.given) == 1
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 0
+    jobs.add()
+    assert told() in ([FIRST + OTHERS], [SECOND + OTHERS])
+
+
+def test_who_is_told_while_a_batch_waits_for_more_lets_another_see_to_it(
+    runner: BoundedConnection,
+    jobs: Jobs,
+    sleeper: AddSleeper,
+    told: Told,
+    asleep: Asleep,
+    clock: Clock,
+) -> None:
+    workers = Workers()
+    claimer = asleep(workers)
+    # It has claimed one, that is, which has used up what it had ready.
+    workers.hold_until, claimer._readied = clock.now + 10, None
+    sleeper(FIRST)
+    jobs.add()
+    told()
+
+    tell(claimer, runner)
 
     assert told() == [FIRST]
-    assert len(workers.given) == 1
+    assert workers.given == []
 
 
-def test_who_is_woken_up_when_it_is_to_stop_wakes_up_another(
+def test_who_is_told_while_it_is_busy_and_nobody_else_sleeps_claims_ahead(
+    runner: BoundedConnection, jobs: Jobs, asleep: Asleep
+) -> None:
+    workers = Workers(ahead=5)
+    claimer = asleep(workers)
+    for _ in range(3):
+        jobs.add()
+        tell(claimer, runner, others_sleep=False)
+
+    assert len(workers.given) == 3
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 1
+
+
+def test_who_is_told_when_it_is_to_stop_lets_another_see_to_it(
     runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told, asleep: Asleep
 ) -> None:
     workers = Workers()
@@ -413,28 +476,44 @@ def test_who_is_woken_up_when_it_is_to_stop_wakes_up_another(
     sleeper(FIRST)
     claimer.stop()
 
-    wake_up(claimer, runner)
+    tell(claimer, runner)
 
     assert told() == [FIRST]
     assert workers.given == []
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 0
 
 
 def test_who_hears_nothing_is_not_told_until_it_does(
-    runner: BoundedConnection, jobs: Jobs, asleep: Asleep, clock: Clock
+    runner: BoundedConnection, jobs: Jobs, asleep: Asleep
 ) -> None:
-    def sleeps() -> bool:
-        return jobs.db.execute("select from runner where sleeping").rowcount == 1
-
     sleep = Sleep()
-    sleep.hears = False
-    claimer = asleep(Workers(), sleep)
-    assert not sleeps()
+    asleep(Workers(), sleep)
 
-    for hears in (True, False):
-        sleep.hears = hears
-        clock.now = claimer.due
-        claimer.claim(runner)
-        assert sleeps() is hears
+    for hears in (True, False, True):
+        sleep.listen(runner, hears)
+        assert bool(jobs.db.execute(SLEEPS, [RUNNER]).rowcount) is hears
+
+
+def test_whether_it_sleeps_is_said_again_where_the_answer_was_lost(
+    runner: BoundedConnection, jobs: Jobs, asleep: Asleep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = Sleep()
+    asleep(Workers(), sleep)
+    say = heartbeat.set_sleeping
+
+    def lose_answer(*what: Any) -> None:
+        say(*what)
+        raise psycopg.OperationalError("the connection was lost meanwhile")
+
+    monkeypatch.setattr(heartbeat, "set_sleeping", lose_answer)
+    with pytest.raises(psycopg.OperationalError):
+        sleep.set(runner, "sentiment", False)
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 0
+    monkeypatch.setattr(heartbeat, "set_sleeping", say)
+
+    sleep.listen(runner, True)
+
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 1
 
 
 # A runner
@@ -448,6 +527,7 @@ def test_each_runner_is_told_on_a_channel_of_its_own(
         link.open()
         sleeper(runner)
         jobs.db.execute("update runner set wake_channel = %s where id = %s", [link.channel, runner])
+    heartbeat.set_sleeping(jobs.db, SECOND, False)
 
     jobs.add()
 
@@ -478,9 +558,28 @@ def test_a_listener_hears_what_its_link_would(
     link.lose()
 
 
-# So rare a poll that only a notification can explain a quick start.
-SELDOM = {"JOBRUNNER_POLL_SECONDS": 60, "MOCK_DELAY_SECONDS": 300, "JOBRUNNER_GRACE_SECONDS": 0}
-ASLEEP = "select from runner where sleeping"
+# So rare a poll, and a beat, that only a notification can explain a quick start.
+SELDOM = {
+    "JOBRUNNER_POLL_SECONDS": 60,
+    "JOBRUNNER_LEASE_SECONDS": 600,
+    "JOBRUNNER_GRACE_SECONDS": 0,
+    "MOCK_DELAY_SECONDS": 300,
+}
+QUICKLY = 5
+# They have fallen asleep, and have looked once more.
+ASLEEP = """
+    select
+    from runner
+    where
+        sleeping
+        and not exists (
+            select
+            from pg_stat_activity
+            where
+                application_name = 'jobrunner ' || runner.id
+                and clock_timestamp() < state_change + interval '200 ms'
+        )
+"""
 HOLDERS = "select distinct claimed_by from job where status = 'processing'"
 
 
@@ -510,7 +609,7 @@ def test_a_burst_wakes_up_as_many_runners_as_it_takes(
 
     jobs.db.execute(BATCH, [4])
 
-    wait_for(lambda: jobs.db.execute(HOLDERS).rowcount == 4, "all are at work", 10)
+    wait_for(lambda: jobs.db.execute(HOLDERS).rowcount == 4, "all are at work", QUICKLY)
 
 
 @pytest.mark.process
@@ -523,11 +622,11 @@ def test_what_comes_while_all_but_one_are_busy_finds_that_one(
         return jobs.db.execute(HOLDERS).rowcount
 
     jobs.add("good")
-    wait_for(lambda: at_work() == 1, "it is started", 10)
+    wait_for(lambda: at_work() == 1, "it is started", QUICKLY)
     jobs.add("good")
-    wait_for(lambda: at_work() == 2, "it is started", 10)
+    wait_for(lambda: at_work() == 2, "it is started", QUICKLY)
     jobs.add("good")
-    wait_for(lambda: at_work() == 3, "it is started", 10)
+    wait_for(lambda: at_work() == 3, "it is started", QUICKLY)
 
 
 @pytest.mark.process
@@ -545,5 +644,7 @@ def test_who_leaves_lets_another_look_for_what_it_has_handed_back(
     first.process.terminate()
 
     wait_for(
-        lambda: jobs.get(job_id)["claimed_by"] not in (holder, None), "the other has started it", 10
+        lambda: jobs.get(job_id)["claimed_by"] not in (holder, None),
+        "the other has started it",
+        QUICKLY,
     )
