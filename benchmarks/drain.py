@@ -21,13 +21,11 @@ USED = """
     from pg_stat_database
     where datname = current_database()
 """
-# Who works counts for itself what it has used, and tells it at its end.
-OTHERS = """
-    select
+CLIENTS = """
+    select pid
     from pg_stat_activity
     where
         datname = current_database()
-        and pid <> pg_backend_pid()
         and backend_type = 'client backend'
 """
 
@@ -50,8 +48,10 @@ def measure_used(queue: SqlQueue, processes: int) -> tuple[float, float, float]:
     queue.forget()
     queue.fill(queue.jobs)
     wal, hits = used(queue.connection)
+    others = _clients(queue)
     value = measure_filled(queue, processes, queue.jobs, lambda: None)
-    wait_for(lambda: not queue.connection.execute(OTHERS).rowcount, "the end of all others")
+    # Who works counts for itself what it has used, and tells it at its end.
+    wait_for(lambda: _clients(queue) <= others, "the end of all workers")
     wal_then, hits_then = used(queue.connection)
     return value, (wal_then - wal) / queue.jobs, (hits_then - hits) / queue.jobs
 
@@ -60,6 +60,10 @@ def used(connection: psycopg.Connection) -> tuple[float, float]:
     """Bytes of WAL, of the whole server, and hits in the cache, of this database, so far."""
     [(wal, hits)] = connection.execute(USED).fetchall()
     return float(wal), float(hits)
+
+
+def _clients(queue: SqlQueue) -> set[int]:
+    return {pid for (pid,) in queue.connection.execute(CLIENTS)}
 
 
 def measure_filled(

@@ -19,9 +19,9 @@ from benchmarks.system import wait_for
 COUNTS = (1, 2, 4, 8)
 # So that the slowest of a hundred are three.
 STARTS = 300
-BURSTS = 30
+BURSTS = 15
 PAUSE_SECONDS = 0.1
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 5.0
 ONE_IS_WOKEN, ALL_ARE_WOKEN = "one is woken up", "all are woken up (until migration 0040)"
 
 WAKE_ALL: LiteralString = """

@@ -20,7 +20,8 @@ BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->
 OURS = "jobrunner"
 DRAWN = (
     "drain of no-op jobs, 2 processes",
-    "commit to start, idle",
+    "commit to start, idle worker, p50",
+    "commit to start, idle worker, p99",
     "POST /predict, 16 connections",
     "runners that sleep: processor time of a job",
     "pinned horizon: 200,000 jobs by tenths",
@@ -112,7 +113,7 @@ def _ratio(ours: Series, theirs: Series) -> str:
 def _draw(figures: Figures, folder: Path) -> None:
     """A picture of each workload in which there is something to compare, and one of all drains."""
     for workload in figures.workloads:
-        if workload.startswith(DRAWN) and not workload.endswith("connections, p99"):
+        if workload in DRAWN:
             series = figures.of(workload)
             bars = [(each.contender, each) for each in series]
             name = re.sub(r"[^a-z0-9]+", "-", workload.lower()).strip("-")

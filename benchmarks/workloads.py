@@ -319,9 +319,9 @@ def fleets(bench: Bench) -> None:
     """What it costs to have many runners."""
     ours = bench.ours()
     with signals.ear() as ear:
-        for _ in range(bench.runs):
+        for run in range(bench.runs):
             for count in fleet.COUNTS:
-                for wake_all in (False, True):
+                for wake_all in (False, True)[:: -1 if run % 2 else 1]:
                     who = fleet.ALL_ARE_WOKEN if wake_all else fleet.ONE_IS_WOKEN
                     for name, unit, value in fleet.measure(ours, count, ear, wake_all):
                         name = f"runners that sleep: {name}"
