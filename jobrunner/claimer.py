@@ -2,10 +2,11 @@
 
 A runner that finds too few goes to sleep: it asks for a notification at the next insert. A
 notification is a hint, so it looks again shortly after, polls, and looks when the next job is
-due. Busy runners are not notified: they look when workers are done.
+due. Who has room for no job is not notified: it looks when workers are done.
 
 One of those that sleep is notified of an insert. If it has a worker free for all that it finds,
-that is the end of it; if not, it wakes up others.
+that is the end of it; if not, it wakes up others. Who has no worker free at all, but room ahead,
+is notified once: it wakes up another, and is awake from then on.
 
 A claim goes on at the place in the queue where the last one ended. What comes before that
 (of a higher priority, handed back, committed late) is found by a look from the front: when
@@ -91,10 +92,12 @@ class Sleep:
         self._hears = True
         # What the row of the runner says; None where that is not known.
         self._told: bool | None = False
+        # Whether any model has found a job since it was told that there is one.
+        self.has_found = False
 
     @property
     def is_sound(self) -> bool:
-        """Whether it will be woken up, if it hears."""
+        """Whether it is asleep for all models."""
         return len(self._asleep) == self._models
 
     def begin(self, runner: str) -> None:
@@ -111,9 +114,21 @@ class Sleep:
         self._tell(connection, now)
         self._asleep = now
 
+    def strike_off(self, connection: queue.Connection, model: str) -> None:
+        """Wake up for a model, having been told of a job: so that is what the row has to say,
+        whatever we think that it says."""
+        self.doubt()
+        self.set(connection, model, False)
+
+    def doubt(self) -> None:
+        """Say again what the row of the runner is to say: it may not have been kept."""
+        self._told = None
+
     def listen(self, connection: queue.Connection, hears: bool) -> None:
         """Note whether notifications come: who is told of nothing must not be chosen, in place of
-        another that would hear it."""
+        another that would hear it. Who hears again falls asleep anew."""
+        if hears and not self._hears:
+            self._asleep = set()
         self._hears = hears
         self._tell(connection, self._asleep)
 
@@ -213,16 +228,17 @@ class Claimer:
 
     def wake_up(self, others_sleep: bool) -> None:
         """It was told that there are jobs, and maybe others were not that sleep."""
+        self._sleep.has_found = False
         if self._is_free:
-            has_looked = self.look_at > 0
-            self._speaks_for_others = others_sleep or (self._speaks_for_others and not has_looked)
+            owes_look = self.look_at == 0
+            self._speaks_for_others = others_sleep or (self._speaks_for_others and owes_look)
         elif others_sleep or not self.wants_jobs:
             self._was_told_in_vain = True
         self.look_soon()
 
     def claim_at_once(self, connection: queue.Connection) -> int:
         """Claim before anything else, having been told of a job while asleep; how many jobs."""
-        if self._readied and self._readied.slots <= self._workers.idle:
+        if self._readied and self.wants_jobs and self._readied.slots <= self._workers.idle:
             return self._execute(connection, self._readied)
         return 0
 
@@ -241,10 +257,9 @@ class Claimer:
         one that is to see to it. What they look for is not claimed ahead of time meanwhile."""
         if self._is_free or not (self._was_told_in_vain or self._speaks_for_others):
             return
-        if self._was_told_in_vain:
+        if self._was_told_in_vain and not self._sleep.has_found:
             # Who comes next is not to ask us: two that do so would ask each other without end.
-            if self._sleep.holds(self._model):
-                self._sleep.set(connection, self._model, False)
+            self._sleep.strike_off(connection, self._model)
             woken = heartbeat.wake_another(connection, self._runner, self._model)
         else:
             woken = queue.wake_others(connection, self._runner, self._model, self._place)
@@ -255,8 +270,8 @@ class Claimer:
     @property
     def _is_free(self) -> bool:
         """Whether a job would be claimed and started at once."""
-        held = monotonic() < self._workers.hold_until
-        return self._workers.idle > 0 and not held and not self._stopped
+        is_held = monotonic() < self._workers.hold_until
+        return self.wants_jobs and self._workers.idle > 0 and not is_held
 
     @property
     def _idle(self) -> int:
@@ -347,6 +362,7 @@ class Claimer:
         self._leases.forget(claim.spent)
         self._leases.add(jobs)
         if jobs:
+            self._sleep.has_found = True
             self._place = queue.place_of(jobs[-1])
             self._input_bytes = 1 + sum(len(job.input) for job in jobs) // len(jobs)
             self._count_waits(jobs)

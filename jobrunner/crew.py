@@ -217,6 +217,10 @@ class Crew:
         """Note whether notifications come: only then is anybody to be woken up by them."""
         self._sleep.listen(connection, hears)
 
+    def doubt_sleep(self) -> None:
+        """Say again whether they are to be woken up."""
+        self._sleep.doubt()
+
     def look_soon(self) -> None:
         """Look in the next turn: a job was submitted or freed."""
         for served in self.served:

@@ -143,6 +143,8 @@ LET_IN = """
 
 SLEEP = "update runner set sleeping = %(sleeping)s where id = %(id)s and lost_at is null"
 
+# What a runner is told where others sleep that were told nothing.
+OTHERS_SLEEP = "others_sleep"
 # Who was told of a job and has no worker free for it lets another see to it, as the insert did.
 WAKE_ANOTHER = """
     select pg_notify(chosen.channel, chosen.note)
@@ -160,8 +162,6 @@ WAKE_ANOTHER = """
         limit 1
     ) as chosen
 """
-# What a runner is told where others sleep that were told nothing.
-OTHERS_SLEEP = "others_sleep"
 
 SIGN_OFF = "delete from runner where id = %(id)s"
 

@@ -349,12 +349,13 @@ NEXT_RUN_AT = """
 """
 
 # Who has no worker free any more wakes up others: as many as there are jobs after those that it has
-# taken. They are told that none beside them need be.
+# taken.
 WAKE_OTHERS = """
     with other as materialized (
         select
             channel,
-            row_number() over (order by is_well desc, turn) as place
+            row_number() over (order by is_well desc, turn) as place,
+            count(*) over () as others
         from sleeping_runner
         where
             runner <> %(runner)s
@@ -376,9 +377,11 @@ WAKE_OTHERS = """
         limit (select count(*) from other)
     )
 
-    select pg_notify(channel, '')
-    from other
-    where place <= (select count(*) from waiting)
+    select pg_notify(channel, case when others > jobs then 'others_sleep' else '' end)
+    from
+        other,
+        (select count(*) as jobs from waiting) as counted
+    where place <= jobs
 """
 
 # While an old snapshot is open, all that was deleted is read: a slow look is given up.

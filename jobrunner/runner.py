@@ -336,6 +336,8 @@ class Runner:
         # It may have gone as well; or we are with another server now, and it is not.
         self._heed(self._listener.hear())
         self._listener.check(connection)
+        # What was said last may have been lost.
+        self._crew.doubt_sleep()
         self._crew.look_soon()
         self._times = Timetable()
 
@@ -349,9 +351,11 @@ class Runner:
     def _release_unknown(self, connection: queue.Connection) -> None:
         """Hand back what the database says is ours and we know nothing of, uncounted."""
         held = [job.id for job in self._in_hand()]
-        for job in queue.release_unknown(connection, runner=self.id, held=held):
+        released = queue.release_unknown(connection, runner=self.id, held=held)
+        for job in released:
             self._note_release(*job)
             self._crew.look_soon()
+        self._wake_another(connection, {model for _, model, _ in released})
 
     def _in_hand(self) -> list[Job]:
         return [*self._crew.jobs, *self._outbox.jobs]

@@ -17,7 +17,9 @@
 -- A runner of the version before has no channel: all of them hear job_submitted, as before.
 
 alter table runner
-add column wake_channel text;
+add column wake_channel text,
+-- One that can not be notified would let every insert fail.
+add constraint wake_channel_can_be_notified check (wake_channel <> '' and octet_length(wake_channel) < 64);
 
 -- To look at a lock shares it for a moment; who holds it has it alone.
 create or replace function runner_holds_lock(runner_id text) returns boolean
@@ -93,7 +95,7 @@ comment on column runner.wake_channel is
     'The channel on which it is told that there are jobs for it. Null where it is of an older version: then job_submitted.';
 comment on function wake_sleeping_runners() is 'Notifies one of the runners that sleep, of those that serve the same models.';
 comment on function runner_lock_is_free(text) is 'Whether nobody holds the advisory lock of that runner: it is dead, then, or holds none.';
-comment on view sleeping_runner is 'Runners that have a free worker and found nothing to claim: an insert wakes one of them up.';
+comment on view sleeping_runner is 'Runners that found too few jobs: an insert wakes one of them up. Who is busy meanwhile lets another see to it.';
 comment on column sleeping_runner.runner is 'Id of the runner.';
 comment on column sleeping_runner.models is 'Names of the models that it serves.';
 comment on column sleeping_runner.channel is 'Where it is notified.';

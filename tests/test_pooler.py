@@ -122,8 +122,11 @@ def test_without_a_direct_way_the_runner_polls_and_says_so(services: System, job
     wait_for(lambda: jobs.count("completed") == 20, "all are completed", 30)
     assert "JOBRUNNER_LISTEN_URL" in runner.log
     assert runner.lines("database_lost") == []
-    [(has_lock, trouble)] = jobs.db.execute("select has_lock, trouble from runner").fetchall()
+    query = "select has_lock, sleeping, trouble from runner"
+    [(has_lock, sleeping, trouble)] = jobs.db.execute(query).fetchall()
     assert not has_lock
+    # It is not to be notified in place of another, which would hear it.
+    assert not sleeping
     assert "JOBRUNNER_LISTEN_URL" in trouble
 
 

@@ -159,6 +159,14 @@ def test_who_holds_its_lock_is_alive_and_whoever_looks_leaves_no_lock_behind(
         assert jobs.db.execute(LOCKS).rowcount == 0
 
 
+@pytest.mark.parametrize("channel", ["", "c" * 64])
+def test_a_channel_that_can_not_be_notified_is_refused(jobs: Jobs, channel: str) -> None:
+    jobs.add_runner(FIRST)
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="wake_channel_can_be_notified"):
+        jobs.db.execute("update runner set wake_channel = %s", [channel])
+
+
 def test_a_look_at_the_lock_of_a_runner_is_not_taken_for_that_lock(
     jobs: Jobs, owner_url: str
 ) -> None:
@@ -195,7 +203,7 @@ def test_as_many_are_woken_up_as_there_are_jobs_after_a_place(
 
     assert wake(queue.FRONT) == (True, [FIRST, THIRD])
     assert wake(places[1]) == (True, [FIRST, THIRD])
-    assert wake(places[2]) in ((True, [FIRST]), (True, [THIRD]))
+    assert wake(places[2]) in ((True, [FIRST + OTHERS]), (True, [THIRD + OTHERS]))
     assert wake(queue.place_at(0)) == (False, [])
 
 
@@ -262,10 +270,10 @@ SLEEPS = "select from runner where id = %s and sleeping"
 def asleep(runner: BoundedConnection, jobs: Jobs, clock: Clock) -> Asleep:
     """One that claims for RUNNER, and sleeps."""
 
-    def asleep(workers: Workers, sleep: Sleep | None = None) -> Claimer:
+    def asleep(workers: Workers, sleep: Sleep | None = None, model: str = "sentiment") -> Claimer:
         claimer = Claimer(
             workers,  # type: ignore[arg-type]
-            "sentiment",
+            model,
             60,
             Activity(),
             sleep or Sleep(),
@@ -317,7 +325,8 @@ def test_who_has_no_worker_free_any_more_wakes_up_others_for_what_is_left(
 
     heard = told()
     assert len(heard) == woken
-    assert OTHERS not in "".join(heard)
+    # Whether others sleep that were not told.
+    assert [OTHERS in said for said in heard] == [woken < 3] * woken
     if woken:
         # They are left what they were woken up for.
         assert len(workers.given) == 1
@@ -455,6 +464,103 @@ def test_who_is_told_while_a_batch_waits_for_more_lets_another_see_to_it(
     assert workers.given == []
 
 
+def test_who_is_told_and_has_no_room_lets_another_see_to_it_though_nobody_else_slept(
+    runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told, asleep: Asleep
+) -> None:
+    claimer = asleep(Workers())
+    jobs.add()
+    tell(claimer, runner, others_sleep=False)
+    jobs.add()
+    sleeper(FIRST)
+    told()
+
+    tell(claimer, runner, others_sleep=False)
+
+    assert told() == [FIRST]
+
+
+def test_who_is_told_in_vain_takes_itself_off_whatever_it_thinks_that_its_row_says(
+    runner: BoundedConnection, jobs: Jobs, told: Told, asleep: Asleep
+) -> None:
+    claimer = asleep(Workers())
+    jobs.add()
+    tell(claimer, runner)
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 0
+    heartbeat.set_sleeping(jobs.db, RUNNER, True)
+
+    tell(claimer, runner)
+
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 0
+
+
+def test_what_was_told_in_vain_is_forgotten_by_who_has_a_worker_free_again(
+    runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told, asleep: Asleep
+) -> None:
+    workers = Workers(ahead=5)
+    claimer = asleep(workers)
+    jobs.add()
+    tell(claimer, runner)
+    claimer.wake_up(True)
+    workers.given.clear()
+    claimer.claim(runner)
+    sleeper(FIRST)
+    jobs.add()
+    told()
+
+    tell(claimer, runner)
+
+    assert len(workers.given) == 1
+    assert told() == []
+
+
+def test_a_worker_that_is_to_be_replaced_is_not_free(
+    runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told, asleep: Asleep
+) -> None:
+    workers = Workers()
+    claimer = asleep(workers)
+    workers.most = 0
+    sleeper(FIRST)
+    jobs.add()
+    told()
+
+    tell(claimer, runner)
+
+    assert told() == [FIRST]
+
+
+def test_a_job_of_one_model_is_not_passed_on_for_another_that_is_busy(
+    runner: BoundedConnection, jobs: Jobs, sleeper: AddSleeper, told: Told, asleep: Asleep
+) -> None:
+    sleep = Sleep(models=2)
+    busy, free = Workers(ahead=5), Workers()
+    claimers = [
+        asleep(workers, sleep, model) for model, workers in (("sentiment", busy), ("topic", free))
+    ]
+    for claimer in claimers:
+        claimer.look_soon()
+        claimer.claim(runner)
+    assert sleep.is_sound
+    jobs.add()
+    for claimer in claimers:
+        tell(claimer, runner, others_sleep=False)
+    assert len(busy.given) == 1
+    sleeper(FIRST, "sentiment", "topic")
+    told()
+    jobs.add(model="topic")
+    told()
+
+    for claimer in claimers:
+        claimer.wake_up(True)
+    for claimer in claimers:
+        claimer.claim_at_once(runner)
+    for claimer in claimers:
+        claimer.pass_on(runner)
+
+    assert len(free.given) == 1
+    assert told() == []
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 1
+
+
 def test_who_is_told_while_it_is_busy_and_nobody_else_sleeps_claims_ahead(
     runner: BoundedConnection, jobs: Jobs, asleep: Asleep
 ) -> None:
@@ -484,14 +590,35 @@ def test_who_is_told_when_it_is_to_stop_lets_another_see_to_it(
 
 
 def test_who_hears_nothing_is_not_told_until_it_does(
+    runner: BoundedConnection, jobs: Jobs, asleep: Asleep, clock: Clock
+) -> None:
+    sleep = Sleep()
+    claimer = asleep(Workers(), sleep)
+
+    for hears in (True, False):
+        sleep.listen(runner, hears)
+        assert bool(jobs.db.execute(SLEEPS, [RUNNER]).rowcount) is hears
+    sleep.listen(runner, True)
+    # An insert that is in flight now does not see it: so it falls asleep anew, and looks again.
+    assert not sleep.holds("sentiment")
+    claimer.look_soon()
+    claimer.claim(runner)
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 1
+    assert claimer.due == clock.now + SECOND_LOOK_SECONDS
+
+
+def test_whether_it_sleeps_is_said_again_in_doubt(
     runner: BoundedConnection, jobs: Jobs, asleep: Asleep
 ) -> None:
     sleep = Sleep()
     asleep(Workers(), sleep)
+    # A failover may have lost it, say.
+    heartbeat.set_sleeping(jobs.db, RUNNER, False)
 
-    for hears in (True, False, True):
-        sleep.listen(runner, hears)
-        assert bool(jobs.db.execute(SLEEPS, [RUNNER]).rowcount) is hears
+    sleep.doubt()
+    sleep.listen(runner, True)
+
+    assert jobs.db.execute(SLEEPS, [RUNNER]).rowcount == 1
 
 
 def test_whether_it_sleeps_is_said_again_where_the_answer_was_lost(
