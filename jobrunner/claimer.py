@@ -181,7 +181,7 @@ class Claimer:
         # What is sent as soon as it is told of a job: written before, while there is time.
         self._readied: queue.Claim | None = None
         # Whether others are to be woken up for what is left, once no worker is free any more.
-        self._speaks_for_others = True
+        self._speaks_for_others = False
         # Whether it was told of a job for which no worker was free.
         self._was_told_in_vain = False
 
@@ -252,11 +252,12 @@ class Claimer:
             self._sleep.set(connection, self._model, False)
         self.pass_on(connection)
 
-    def pass_on(self, connection: queue.Connection) -> None:
+    def pass_on(self, connection: queue.Connection) -> bool:
         """Wake up others where no worker is free for what may be left: as many as that are jobs, or
-        one that is to see to it. What they look for is not claimed ahead of time meanwhile."""
+        one that is to see to it. Whether there were any: then what they may start at once is not
+        claimed ahead meanwhile."""
         if self._is_free or not (self._was_told_in_vain or self._speaks_for_others):
-            return
+            return False
         if self._was_told_in_vain and not self._sleep.has_found:
             # Who comes next is not to ask us: two that do so would ask each other without end.
             self._sleep.strike_off(connection, self._model)
@@ -266,6 +267,7 @@ class Claimer:
         self._was_told_in_vain = self._speaks_for_others = False
         if woken:
             self.look_at = monotonic() + SECOND_LOOK_SECONDS
+        return woken
 
     @property
     def _is_free(self) -> bool:
@@ -291,8 +293,7 @@ class Claimer:
             self._place = queue.FRONT
         if idle and self._start(connection, idle) < idle:
             return True
-        if self._speaks_for_others:
-            # Others may start at once what would be claimed ahead.
+        if self.pass_on(connection):
             return False
         room = min(self._workers.room, MAX_CLAIM, 1 + MAX_AHEAD_BYTES // self._input_bytes)
         return room > 0 and self._claim_ahead(connection, room) < room

@@ -72,7 +72,12 @@ begin
                     from (
                         select distinct on (models)
                             channel,
-                            case when count(*) over (partition by models) > 1 then 'others_sleep' else '' end as note
+                            case
+                                -- All of an older version are told at once.
+                                when channel = 'job_submitted' then ''
+                                when count(*) over (partition by models) > 1 then 'others_sleep'
+                                else ''
+                            end as note
                         from %1$I.sleeping_runner
                         order by
                             models,

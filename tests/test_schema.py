@@ -495,6 +495,7 @@ RUNNER: Row = {
 REFUSED_RUNNERS: dict[str, list[Row]] = {
     "lost_runner_is_not_asleep": [RUNNER | {"lost_at": NOW, "sleeping": True}],
     "stop_now_is_a_stop_request": [RUNNER | {"stop_now": True}],
+    "wake_channel_can_be_notified": [RUNNER | {"wake_channel": name} for name in ("", "c" * 64)],
     "heartbeat_at_is_of_years_1_to_9999": [
         RUNNER | {"heartbeat_at": time} for time in ("infinity", "-infinity", "12000-01-01")
     ],

@@ -159,14 +159,6 @@ def test_who_holds_its_lock_is_alive_and_whoever_looks_leaves_no_lock_behind(
         assert jobs.db.execute(LOCKS).rowcount == 0
 
 
-@pytest.mark.parametrize("channel", ["", "c" * 64])
-def test_a_channel_that_can_not_be_notified_is_refused(jobs: Jobs, channel: str) -> None:
-    jobs.add_runner(FIRST)
-
-    with pytest.raises(psycopg.errors.CheckViolation, match="wake_channel_can_be_notified"):
-        jobs.db.execute("update runner set wake_channel = %s", [channel])
-
-
 def test_a_look_at_the_lock_of_a_runner_is_not_taken_for_that_lock(
     jobs: Jobs, owner_url: str
 ) -> None:
