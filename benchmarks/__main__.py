@@ -31,8 +31,9 @@ def main() -> None:
     with _bench(asked.runs) as bench:
         for name in asked.workload or WORKLOADS:
             WORKLOADS[name](bench)
-        if asked.write:
-            report.write(bench.figures, DOCS, _server(bench.url))
+            if asked.write:
+                # After each: what ends the next one, after an hour, is not to cost this one.
+                report.write(bench.figures, DOCS, _server(bench.url))
 
 
 @contextmanager
