@@ -8,6 +8,8 @@ not half a million.
 """
 
 import argparse
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +30,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCS}/")
     asked = parser.parse_args()
+    # As by Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _bench(asked.runs) as bench:
         for name in asked.workload or WORKLOADS:
             WORKLOADS[name](bench)

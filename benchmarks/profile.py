@@ -152,7 +152,8 @@ def statements_of_one_job(queue: Jobrunner) -> Iterator[tuple[str, str, float]]:
         "runner": RUNNER, "model": "sentiment", "slots": 1, "ahead": False,
         "lease_token": token, "spent": [], **begin,
     }  # fmt: skip
-    with psycopg.ClientCursor(queue.connection) as cursor:
+    # After a rollback psycopg deallocates all statements of a session, and so those of the queue's.
+    with psycopg.connect(queue.url, autocommit=True) as own, psycopg.ClientCursor(own) as cursor:
         yield from _explained(cursor, "insert", SUBMIT, {})
     with runner(queue.url) as connection, psycopg.ClientCursor(connection) as cursor:
         yield from _explained(cursor, "claim", statements.CLAIM, claim)

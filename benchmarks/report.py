@@ -144,6 +144,8 @@ def _draw_bars(title: str, bars: list[tuple[str, Series]], file: Path) -> None:
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.15)
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
