@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from benchmarks import drain, latency, queues
 from benchmarks.growth import READY, RUNNERS_JOBS, children
 from benchmarks.queues import python
 from benchmarks.queues.jobrunner import SUBMIT, Jobrunner
-from benchmarks.signals import Ear
+from benchmarks.signals import Ear, ear
 from benchmarks.statements import RESULT, RUNNER, runner
 from benchmarks.system import wait_for, worked_by
 from benchmarks.traced import MARKS, MARKS_VARIABLE
@@ -61,16 +60,16 @@ def missing() -> str | None:
     return None if shutil.which("py-spy", path=_path()) else "the program py-spy"
 
 
-def parts(queue: Traced, ear: Ear) -> dict[str, float]:
+def parts(queue: Traced, starts_ear: Ear) -> dict[str, float]:
     """How long each part of a start takes, at the median, in seconds."""
     queue.forget()
     starts: list[latency.Start] = []
     marks: list[tuple[float, ...]] = []
-    with _marks() as listener, queue.running(1):
+    with ear(MARKS_VARIABLE) as listener, queue.running(1):
         queues.rest()
         for _ in range(STARTS):
             # One at a time, lest too many marks lie there.
-            starts += latency.measure(queue.submit, ear, 1, warm_up=0)
+            starts += latency.measure(queue.submit, starts_ear, 1, warm_up=0)
             marks.append(MARKS.unpack(listener.receive(MARKS.size)))
     told = [
         (start.called, start.committed, *mark, start.started)
@@ -180,18 +179,6 @@ def _explained(
     yield name, "pages looked at", plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     yield name, "bytes of WAL", plan["WAL Bytes"]
     yield name, "records of WAL", plan["WAL Records"]
-
-
-@contextmanager
-def _marks() -> Iterator[Ear]:
-    """Hear what a traced runner tells."""
-    listener = Ear()
-    os.environ[MARKS_VARIABLE] = str(listener.port)
-    try:
-        yield listener
-    finally:
-        del os.environ[MARKS_VARIABLE]
-        listener.close()
 
 
 def _pids(queue: Jobrunner) -> list[int]:

@@ -51,12 +51,12 @@ class Ear:
 
 
 @contextmanager
-def ear() -> Iterator[Ear]:
-    """Listen, and let those who are started from here know where."""
+def ear(variable: str = PORT_VARIABLE) -> Iterator[Ear]:
+    """Listen, and let those who are started from here know where, by their environment."""
     listener = Ear()
-    os.environ[PORT_VARIABLE] = str(listener.port)
+    os.environ[variable] = str(listener.port)
     try:
         yield listener
     finally:
-        del os.environ[PORT_VARIABLE]
+        del os.environ[variable]
         listener.close()

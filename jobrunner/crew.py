@@ -5,7 +5,7 @@ from itertools import chain
 
 from jobrunner import heartbeat, queue
 from jobrunner.activity import Activity
-from jobrunner.claimer import Claimer, Sleep
+from jobrunner.claimer import Claimer
 from jobrunner.database import brief
 from jobrunner.heartbeat import ModelPulse
 from jobrunner.leases import Leases
@@ -13,6 +13,7 @@ from jobrunner.memory import resident_bytes
 from jobrunner.outcome import Job, Outcome
 from jobrunner.polling import readable
 from jobrunner.progress import Progress
+from jobrunner.sleep import Sleep
 from jobrunner.tally import Tally
 from jobrunner.worker_handle import ModelSpec, WorkerLimits
 from jobrunner.workers import Waitable, Workers

@@ -14,10 +14,11 @@ from helpers import RUNNER, Jobs
 from jobrunner import claimer as claimer_module
 from jobrunner import queue
 from jobrunner.activity import Activity
-from jobrunner.claimer import UNWOKEN_SECONDS, Claimer, Sleep
+from jobrunner.claimer import UNWOKEN_SECONDS, Claimer
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.leases import Leases
 from jobrunner.outcome import Job
+from jobrunner.sleep import Sleep
 
 
 def claim(

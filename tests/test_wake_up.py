@@ -11,12 +11,13 @@ from helpers import RUNNER, Jobs, wait_for
 from jobrunner import claimer as claimer_module
 from jobrunner import heartbeat, queue
 from jobrunner.activity import Activity
-from jobrunner.claimer import SECOND_LOOK_SECONDS, Claimer, Sleep
+from jobrunner.claimer import SECOND_LOOK_SECONDS, Claimer
 from jobrunner.database import BoundedConnection
 from jobrunner.leases import Leases
 from jobrunner.links import Link
 from jobrunner.listener import Listener
 from jobrunner.outcome import Job
+from jobrunner.sleep import Sleep
 from processes import System, system
 
 FIRST, SECOND, THIRD = "p-1-abcd", "q-1-abcd", "r-1-abcd"
