@@ -204,7 +204,8 @@ class Listener:
 
     def say(self, act: Callable[[Connection], T], link: Connection, *, must: bool = False) -> T:
         """Have something said over this connection, and over the link where this holds no lock;
-        where it ``must`` be said, also where it is refused for another reason than NOT_NOW.
+        where it ``must`` be said, also where it is refused for another reason than NOT_NOW. Only
+        that shows that this connection is well again: what else it takes may be taken all the time.
 
         :raises psycopg.Error: when the database refuses it, or the link was lost meanwhile.
         """
@@ -242,9 +243,10 @@ class Listener:
             if self._connection is connection:
                 self._give_up(error)
             return said
-        self._own.works()
-        if self._away_because is not None:
-            self._away_because, self.has_news = None, True
+        if must:
+            self._own.works()
+            if self._away_because is not None:
+                self._away_because, self.has_news = None, True
         return said
 
     def _new_link(self) -> Link:

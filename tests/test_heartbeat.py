@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from helpers import CARD, Jobs, wait_for
-from jobrunner import heartbeat, migrations
+from jobrunner import heartbeat, migrations, queue
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.errors import DatabaseUnavailable
 from jobrunner.heartbeat import ModelPulse, Pulse
@@ -313,6 +313,36 @@ def test_what_is_refused_by_both_connections_costs_the_listener_nothing(
         listener.say(lambda to: to.execute("select from nowhere"), link.open(), must=True)
 
     assert listener.holds_lock
+
+
+def test_what_a_listener_takes_beside_beats_does_not_show_that_it_is_well_again(
+    link: Link, listener: Listener, jobs: Jobs
+) -> None:
+    """Else the row would say that all is well until the next beat is refused, again and again."""
+
+    def beat_over_the_link(to: queue.Connection) -> heartbeat.Answer | None:
+        if to is not mine:
+            raise psycopg.errors.FeatureNotSupported("no plan")
+        return heartbeat.beat(to, ME, PULSE)
+
+    def pause_after_a_refusal() -> float:
+        wait_for(lambda: listener.connected or listener.tend(mine), "it is connected")
+        assert listener.holds_lock
+        listener.say(lambda to: to.execute("select"), mine)
+        assert listener.say(beat_over_the_link, mine, must=True)
+        assert listener.trouble == "holds no lock: no plan"
+        return listener._own._pause
+
+    mine = link.open()
+    assert pause_after_a_refusal() < pause_after_a_refusal() < pause_after_a_refusal()
+
+    wait_for(lambda: listener.tend(mine), "it is connected")
+    listener.say(lambda to: to.execute("select"), mine)
+    assert listener.trouble == "holds no lock: no plan"
+    listener.has_news = False
+    assert listener.say(lambda to: heartbeat.beat(to, ME, PULSE), mine, must=True)
+    assert listener.trouble is None
+    assert listener.has_news
 
 
 def test_what_is_refused_to_a_listener_does_not_cost_it_its_lock(
