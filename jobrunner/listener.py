@@ -189,10 +189,13 @@ class Listener:
         looked_at = self._connection
         [(is_seen,)] = link.execute(SEE_LOCK, [self._runner]).fetchall()
         # Meanwhile there may have come another, which is not known to lead there.
-        if self._connection is looked_at:
-            self._is_seen = is_seen
-            if not is_seen:
-                self._give_up(DatabaseUnavailable(ELSEWHERE))
+        if self._connection is not looked_at:
+            return
+        if is_seen:
+            self._is_seen = True
+        else:
+            self._give_up(self._lost() or DatabaseUnavailable(ELSEWHERE))
+            require(link)
 
     def hear(self) -> list[Note]:
         """Take the notifications that have arrived."""
@@ -281,6 +284,16 @@ class Listener:
         except psycopg.Error as error:
             self._give_up(error, monotonic() - began)
         self.has_news = self.has_news or self._has_lock
+
+    def _lost(self) -> psycopg.Error | None:
+        """Ask whether its session is still there; what became of it."""
+        assert self._connection is not None
+        try:
+            with self._asking():
+                self._connection.execute("select")
+        except psycopg.Error as error:
+            return error
+        return None
 
     def _listen(self) -> None:
         """Listen, where the link hears nothing."""

@@ -270,6 +270,25 @@ def test_a_listener_has_its_lock_while_its_link_is_away_and_listens_only_where_t
     link.lose()
 
 
+def test_a_listener_that_the_server_has_ended_is_not_taken_for_one_that_leads_elsewhere(
+    link: Link, listener: Listener, jobs: Jobs
+) -> None:
+    """What the server has said last lies before the end of the connection, and is read as well."""
+    mine = link.open()
+    pid = [listener.say(lambda to: to.info.backend_pid, mine)]
+    jobs.db.execute("select pg_terminate_backend(%s)", pid)
+    is_there = "select from pg_stat_activity where pid = %s"
+    wait_for(lambda: not jobs.db.execute(is_there, pid).rowcount, "it has ended")
+    listener.hear()
+
+    listener.check(mine)
+
+    assert not listener.connected
+    assert listener.trouble
+    assert listener.trouble.startswith("holds no lock: ")
+    assert "another database" not in listener.trouble
+
+
 class Slow:
     """A link; while it is waited for, something happens."""
 
