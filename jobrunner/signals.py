@@ -9,11 +9,14 @@ from typing import Self
 class StopSignals:
     """Counts SIGTERM, SIGINT and SIGHUP, and wakes who waits for its file descriptor.
 
+    A process that ``ends`` when it has obeyed is not to be ended by one that comes after that.
+
     :source: signal.set_wakeup_fd, in the standard library's documentation of ``signal``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends: bool = False) -> None:
         self.count = 0
+        self._ends = ends
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
@@ -31,7 +34,7 @@ class StopSignals:
     ) -> None:
         signal.set_wakeup_fd(self._former_fd)
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self._ends and self.count else handler)
         self._read.close()
         self._write.close()
 

@@ -45,7 +45,7 @@ def run(settings: Settings, models: Sequence[tuple[str, str]], say: Callable[[st
 
     :raises JobrunnerError: when something can't be started or does not stay up.
     """
-    with StopSignals() as signals, _only_one(settings), _server(settings, say) as server:
+    with StopSignals(ends=True) as signals, _only_one(settings), _server(settings, say) as server:
         url = server.url if server else database.url_of(settings)
         _migrate(url, say)
         web, runner = _children(settings, url, models)

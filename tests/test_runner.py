@@ -300,6 +300,18 @@ def test_what_is_not_finished_is_handed_back_uncounted(
     assert (row["status"], row["attempt"], row["errors"]) == ("pending", 0, [])
 
 
+def test_signals_that_come_after_a_stop_do_not_change_how_it_ends(services: System) -> None:
+    runner = services.runner()
+    runner.send(signal.SIGTERM)
+    wait_for(lambda: runner.lines("stopped"), "it has stopped")
+
+    while runner.process.poll() is None:
+        runner.send(signal.SIGTERM)
+        runner.send(signal.SIGINT)
+
+    assert runner.wait() == 0
+
+
 def test_at_a_second_signal_no_answer_of_the_database_is_waited_for(
     services: System, jobs: Jobs, owner_url: str
 ) -> None:

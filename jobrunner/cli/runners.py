@@ -78,7 +78,7 @@ def start(workers: int | None, models: Sequence[Wanted], detach: bool, drain: bo
     log.set_up()
     chosen = _runner_settings(settings, url, workers or settings.workers, drain, len(served))
     specs = [_spec(settings, model, chosen.limits) for model in served]
-    with StopSignals() as signals:
+    with StopSignals(ends=True) as signals:
         runner.Runner(chosen, specs, signals).run()
 
 
