@@ -288,7 +288,7 @@ def cancel_ignored() -> None:
 DEAF = _each("deaf_link", 1, 4.5, 8, 11.5, seconds=2)
 
 
-@mutant(_plan("answer_forgotten", 15, _work(0, 0.1, 4), *DEAF, lease_seconds=6, poll_seconds=0.1))
+@mutant(_plan("answer_forgotten", 15, _work(0, 0.1, 16), *DEAF, lease_seconds=6, poll_seconds=0.1))
 def answer_forgotten() -> None:
     """Claims of which the answer was lost are not handed back."""
     _put(queue, "release_unknown", lambda *_, **__: [])
