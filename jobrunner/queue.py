@@ -375,12 +375,17 @@ WAKE_OTHERS = """
             )
         order by -priority, run_at, id
         limit (select count(*) from other)
+    ),
+
+    counted as materialized (
+        select count(*) as jobs
+        from waiting
     )
 
     select pg_notify(channel, case when others > jobs then 'others_sleep' else '' end)
     from
         other,
-        (select count(*) as jobs from waiting) as counted
+        counted
     where place <= jobs
 """
 

@@ -93,7 +93,11 @@ class Runner:
         )
         self._outbox = Outbox(self._crew.count_outcomes, self._activity, self._reclaim)
         self._sweeper = Sweeper(
-            settings.retention, self._activity, self._crew.look_soon, self._release_unknown
+            settings.retention,
+            self._activity,
+            self._crew.look_soon,
+            self._wake_another,
+            self._release_unknown,
         )
         self._reports = Reports(
             self._crew, self._activity, self._listener, self._sweeper, settings.lease_seconds

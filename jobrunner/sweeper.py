@@ -1,7 +1,7 @@
 """What a runner does for all of them, now and then: it rescues the jobs of those that are dead, and
 deletes what is old."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from time import monotonic
 
@@ -20,8 +20,9 @@ JANITOR_SECONDS = 60.0
 class Sweeper:
     """``due`` is when to sweep, by the monotonic clock; 0 is at once.
 
-    ``look_soon`` is called when there may be jobs to claim, and ``release_unknown`` hands back what
-    the database says is ours and we know nothing of.
+    ``look_soon`` is called when there may be jobs to claim, ``wake_another`` lets another runner
+    look for jobs of models, and ``release_unknown`` hands back what the database says is ours and
+    we know nothing of.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Sweeper:
         retention: timedelta,
         activity: Activity,
         look_soon: Callable[[], None],
+        wake_another: Callable[[queue.Connection, Iterable[str]], None],
         release_unknown: Callable[[queue.Connection], None],
     ) -> None:
         self.due = 0.0
@@ -37,6 +39,7 @@ class Sweeper:
         self._retention = retention
         self._activity = activity
         self._look_soon = look_soon
+        self._wake_another = wake_another
         self._release_unknown = release_unknown
         self._judge = Judge()
         self._rescue_at = 0.0
@@ -76,6 +79,8 @@ class Sweeper:
             log.warning("rescued", job_id=job.id, attempt=job.attempt, status=job.status)
             self._look_soon()
         if rescued:
+            # We may have no worker free.
+            self._wake_another(connection, {job.model for job in rescued})
             unless_refused(queue.delete_spent, connection, "spent_not_deleted", runner)
 
     def _clean(self, connection: queue.Connection, runner: str) -> None:

@@ -330,6 +330,25 @@ def test_who_loses_its_listener_while_it_waits_for_something_else_has_its_lock_a
     used(use)
 
 
+def test_who_rescues_a_job_lets_another_look_for_it(jobs: Jobs, used: Used, owner_url: str) -> None:
+    """Its own workers may all be busy, for long."""
+    jobs.add_runner("asleep-1-abcd")
+
+    def use(runner: Runner) -> None:
+        wait_for(lambda: runner._sweeper._rescue_at, "it has looked for such jobs")
+        job_id = jobs.add(status="processing", claimed_by="dead-1-abcd")
+        # Not before: that insert would tell it.
+        asleep = "update runner set sleeping = true, wake_channel = 'woken' where id like 'asleep%'"
+        jobs.db.execute(asleep)
+        with psycopg.connect(owner_url, autocommit=True) as other:
+            other.execute("listen woken")
+            runner._sweeper._rescue_at = 0.0
+            assert [note.payload for note in other.notifies(timeout=30, stop_after=1)] == [""]
+        assert jobs.wait(job_id, "completed")["attempt"] == 2
+
+    used(use)
+
+
 PID_OF = "select pid from pg_stat_activity where application_name = %s"
 WAITS = f"{PID_OF} and wait_event_type = 'Lock'"
 
