@@ -23,7 +23,9 @@ from benchmarks.queues import execute
 from benchmarks.queues.jobrunner import Jobrunner
 from benchmarks.system import wait_for
 from jobrunner import database, heartbeat, queue
+from jobrunner.heartbeat import Pulse
 from jobrunner.links import PLANNING
+from jobrunner.listener import HOLD_LOCK
 from jobrunner.outcome import Job, Outcome
 from jobrunner.statement import Statement
 
@@ -153,6 +155,9 @@ def inserts(ours: Jobrunner, notify: str) -> float:
     execute(ours.url, changes)
     try:
         with runner(ours.url) as connection:
+            # It is to look alive: whoever inserts looks at its lock.
+            connection.execute(HOLD_LOCK, [RUNNER])
+            heartbeat.beat(connection, RUNNER, Pulse(has_lock=True, completed=0, failed=0))
             heartbeat.set_sleeping(connection, RUNNER, notify == "to a sleeper")
             return _pgbench(ours.url)
     finally:
@@ -171,9 +176,12 @@ def _pgbench(url: str) -> float:
 
 @contextmanager
 def runner(url: str, planned_once: bool = True) -> Iterator[database.BoundedConnection]:
+    """Connect as a runner does that is registered, and holds no lock yet."""
     session = PLANNING if planned_once else None
     with database.connect(url, role="job_runner", session=session) as connection:
-        heartbeat.register(connection, RUNNER, models={"sentiment": 1}, lease_seconds=3600)
+        heartbeat.register(
+            connection, RUNNER, models={"sentiment": 1}, lease_seconds=3600, wake_channel=RUNNER
+        )
         try:
             yield connection
         finally:
