@@ -80,7 +80,9 @@ class Sweeper:
             self._look_soon()
         if rescued:
             # We may have no worker free.
-            self._wake_another(connection, {job.model for job in rescued})
+            self._wake_another(
+                connection, {job.model for job in rescued if job.status == "pending"}
+            )
             unless_refused(queue.delete_spent, connection, "spent_not_deleted", runner)
 
     def _clean(self, connection: queue.Connection, runner: str) -> None:
