@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
-from jobrunner import heartbeat, queue
+from jobrunner import queue, registry
 from jobrunner.activity import Activity
 from jobrunner.claimer import Claimer
 from jobrunner.database import brief
@@ -46,7 +46,7 @@ class Served:
         """
         if self.workers.card:
             with brief(connection):
-                heartbeat.register_model(connection, self.name, self.workers.card)
+                registry.register_model(connection, self.name, self.workers.card)
             self.is_registered, self.not_registered_because = True, None
 
     @property

@@ -12,13 +12,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from jobrunner.database import brief, first_line
-from jobrunner.errors import ModelLoadError
+from jobrunner.database import brief
 
 Connection = psycopg.Connection[Any]
-
-# What a JSON Schema says beside its rules (2020-12, "Meta-Data Annotations").
-ANNOTATIONS = ("title", "description", "examples", "default", "deprecated", "$comment")
 
 REGISTER = """
     with registered as (
@@ -49,30 +45,6 @@ REGISTER = """
         served.workers
     from registered
     cross join jsonb_to_recordset(%(served)s::jsonb) as served (model text, workers smallint)
-"""
-
-REGISTER_MODEL = "insert into model (name) values (%(name)s) on conflict (name) do nothing"
-
-REGISTER_VERSION = """
-    insert into model_version (
-        model, version, input_schema, output_schema,
-        max_batch_size, max_wait_ms, timeout_seconds
-    )
-    values (
-        %(model)s, %(version)s, %(input_schema)s::jsonb, %(output_schema)s::jsonb,
-        %(max_batch_size)s, %(max_wait_ms)s, %(timeout_seconds)s
-    )
-    on conflict (model, version) do nothing
-"""
-
-READ_SCHEMAS = """
-    select
-        input_schema,
-        output_schema
-    from model_version
-    where
-        model = %(model)s
-        and version = %(version)s
 """
 
 # Not waited for until it is on disk: what a crash of the server forgets of it, the next one says.
@@ -258,36 +230,6 @@ def new_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-def register_model(connection: Connection, model: str, card: Mapping[str, Any]) -> None:
-    """Make a version of a model known, so that the web takes jobs for it from now on.
-
-    ``card`` is what its worker has said of it.
-
-    :raises ModelLoadError: when that version has been something else.
-    """
-    values = {
-        **card,
-        "model": model,
-        "input_schema": _jsonb(card["input_schema"]),
-        "output_schema": _jsonb(card["output_schema"]),
-    }
-    try:
-        connection.execute(REGISTER_VERSION, values)
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
-        raise ModelLoadError(
-            f"the database can not keep what the model {model} says of itself: {first_line(error)}"
-        ) from None
-    [registered] = connection.execute(READ_SCHEMAS, values).fetchall()
-    if [*map(rules_of, registered)] != [
-        rules_of(card["input_schema"]), rules_of(card["output_schema"]),
-    ]:  # fmt: skip
-        raise ModelLoadError(
-            f"the model {model} takes or gives something else than its version"
-            f" {card['version']} that is registered: give it a new version"
-        )
-    connection.execute(REGISTER_MODEL, {"name": model})
-
-
 def register(
     connection: Connection,
     runner: str,
@@ -381,26 +323,6 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
     """Read the view ``runner_overview``."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(OVERVIEW).fetchall()
-
-
-def rules_of(schema: Any) -> Any:
-    """Give of a JSON Schema what tells values apart: no titles, descriptions or examples."""
-    if not isinstance(schema, dict):
-        return schema
-    named = ("properties", "patternProperties", "$defs", "dependentSchemas")
-    return {
-        key: {name: rules_of(each) for name, each in value.items()}
-        if key in named and isinstance(value, dict)
-        else [rules_of(each) for each in value]
-        if isinstance(value, list)
-        else rules_of(value)
-        for key, value in schema.items()
-        if key not in ANNOTATIONS
-    }
-
-
-def _jsonb(value: object) -> str | None:
-    return None if value is None else json.dumps(value)
 
 
 def delete_lost(connection: Connection) -> int:

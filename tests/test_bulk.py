@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from crews import Crew
 from helpers import Jobs, only_line
-from jobrunner import heartbeat
+from jobrunner import registry
 from jobrunner.bulk import collector, feed, submission
 from jobrunner.bulk.batch import Batch, Item
 from jobrunner.bulk.patience import PatientConnection
@@ -74,7 +74,7 @@ def register_areas(jobs: Jobs) -> None:
         "ready": True, "version": "1", "timeout_seconds": 60.0, "max_batch_size": 1,
         "max_wait_ms": 0.0, "input_schema": AREAS, "output_schema": None, "has_teardown": False,
     }  # fmt: skip
-    heartbeat.register_model(jobs.db, "areas", card)
+    registry.register_model(jobs.db, "areas", card)
 
 
 def objects(text: str) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from helpers import CARD, Jobs, wait_for
-from jobrunner import heartbeat, migrations, queue
+from jobrunner import heartbeat, migrations, queue, registry
 from jobrunner.database import BoundedConnection, connect
 from jobrunner.errors import DatabaseUnavailable
 from jobrunner.heartbeat import ModelPulse, Pulse
@@ -62,8 +62,8 @@ def test_a_runner_registers_itself_and_its_model_when_that_is_loaded(
     runner: BoundedConnection, jobs: Jobs
 ) -> None:
     heartbeat.register(runner, ME, models={"fresh": 3}, lease_seconds=30)
-    heartbeat.register_model(runner, "fresh", CARD)
-    heartbeat.register_model(runner, "fresh", CARD)
+    registry.register_model(runner, "fresh", CARD)
+    registry.register_model(runner, "fresh", CARD)
 
     row = jobs.db.execute("select id, models, workers, lease::text from runner").fetchone()
     assert row == (ME, ["fresh"], 3, "00:00:30")

@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel, Field, TypeAdapter
 
 from helpers import CARD, Jobs
-from jobrunner import heartbeat
+from jobrunner import heartbeat, registry
 from jobrunner.contract import Served
 from jobrunner.errors import ModelLoadError
 from jobrunner.models.mock import MockSentiment
@@ -50,7 +50,7 @@ def register(
     jobs: Jobs, version: str = "1", schema: Json | None = SCHEMA, output: Json | None = None
 ) -> None:
     said = {"version": version, "input_schema": schema, "output_schema": output}
-    heartbeat.register_model(jobs.db, "resize", CARD | said)
+    registry.register_model(jobs.db, "resize", CARD | said)
 
 
 def serve(jobs: Jobs, version: str) -> None:

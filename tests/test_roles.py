@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors
 
 from helpers import CARD, LOGINS, POSITIVE, Jobs, empty, login_url
-from jobrunner import database, heartbeat, janitor, queue
+from jobrunner import database, heartbeat, janitor, queue, registry
 from jobrunner.activity import Activity
 from jobrunner.outcome import Failure, Outcome
 
@@ -246,7 +246,7 @@ def test_everybody_reads_everything(act_as: As, jobs: Jobs, login: str, relation
     done.record(jobs.db)
     heartbeat.register(jobs.db, "there-1-abcd", models={"sentiment": 1}, lease_seconds=30)
     heartbeat.set_sleeping(jobs.db, "there-1-abcd", True)
-    heartbeat.register_model(jobs.db, "sentiment", CARD)
+    registry.register_model(jobs.db, "sentiment", CARD)
     jobs.db.execute("delete from roll_call where runner = 'there-1-abcd'")
 
     found = act_as(login).execute(f"select * from {relation}").rowcount
@@ -287,7 +287,7 @@ def test_a_runner_leads_a_whole_life(runner: Db, jobs: Jobs) -> None:
     lost = jobs.add(status="processing", claimed_by="gone-1-abcd")
 
     heartbeat.register(runner, "there-1-abcd", models={"another": 1}, lease_seconds=30)
-    heartbeat.register_model(runner, "another", CARD)
+    registry.register_model(runner, "another", CARD)
     model = heartbeat.ModelPulse("sentiment", "1", 2, 2, 0.0, None, None, None)
     heartbeat.beat(runner, RUNNER, heartbeat.Pulse(True, 0, 0, [model]))
     heartbeat.tell_models(runner, RUNNER, [model])

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from helpers import Jobs, wait_for
-from jobrunner import heartbeat, log, queue
+from jobrunner import heartbeat, log, queue, registry
 from jobrunner.activity import Activity
 from jobrunner.crew import Crew
 from jobrunner.database import LOCK_SECONDS, BoundedConnection
@@ -513,7 +513,7 @@ def test_nothing_is_claimed_before_it_is_known_that_the_model_is_what_its_versio
     jobs: Jobs, used: Used, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even while an answer beside the work is waited for."""
-    beat, register, pending = heartbeat.beat, heartbeat.register_model, list[int]()
+    beat, register, pending = heartbeat.beat, registry.register_model, list[int]()
 
     def beat_late(
         connection: queue.Connection, id: str, pulse: heartbeat.Pulse
@@ -535,7 +535,7 @@ def test_nothing_is_claimed_before_it_is_known_that_the_model_is_what_its_versio
 
     runners: list[Runner] = []
     monkeypatch.setattr(heartbeat, "beat", beat_late)
-    monkeypatch.setattr(heartbeat, "register_model", note_and_register)
+    monkeypatch.setattr(registry, "register_model", note_and_register)
     job_id = jobs.add()
     used(use)
 
